@@ -1,0 +1,260 @@
+"""Views: random crops and colours, drawn per image and applied to a whole batch on its device.
+
+Parameters have the distributions that torchvision's per-image transforms draw from, and each
+operation gives torchvision's result for the same parameters. One thing is shared within a view of a
+batch: the order of the four colour operations, which torchvision draws for every image.
+
+Random numbers come from a CPU generator whatever the images' device: the same seed gives the same
+views everywhere, and a GPU is never waited for.
+"""
+
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .runtime import InputError
+
+GRAY = (0.2989, 0.587, 0.114)  # ITU-R 601 luma, torchvision's weights
+ATTEMPTS = 10  # crops drawn per image before falling back to the largest central one, as torchvision does
+CPU_CHUNK = 128  # images per pass on a CPU: the intermediates stay in its cache
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How one view is drawn. A strength or probability of 0 switches that part off."""
+
+    scale: tuple[float, float] = (0.2, 1.0)  # share of the image's area that a crop keeps
+    ratio: tuple[float, float] = (3 / 4, 4 / 3)  # width / height of the crop
+    flip: float = 0.5  # probability of a horizontal flip
+    jitter: float = 0.8  # probability of the four colour operations that follow
+    brightness: float = 0.4  # factor drawn from [1 - b, 1 + b]
+    contrast: float = 0.4  # likewise
+    saturation: float = 0.2  # likewise
+    hue: float = 0.1  # shift drawn from [-hue, hue], in turns of the colour wheel
+    grayscale: float = 0.2  # probability of dropping the colour
+    blur: float = 0.0  # probability of a Gaussian blur
+    sigma: tuple[float, float] = (0.1, 2.0)  # its standard deviation, in pixels
+    solarize: float = 0.1  # probability of inverting every value of at least 0.5
+
+    def __post_init__(self):
+        for name in ("flip", "jitter", "grayscale", "blur", "solarize"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise InputError(name, getattr(self, name), "a probability from 0 to 1")
+        for name in ("brightness", "contrast", "saturation"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise InputError(name, getattr(self, name), "a strength from 0 to 1")
+        if not 0 <= self.hue <= 0.5:
+            raise InputError("hue", self.hue, "a shift from 0 to 0.5 turns")
+        if not 0 < self.scale[0] <= self.scale[1] <= 1:
+            raise InputError("scale", self.scale, "(low, high) with 0 < low <= high <= 1")
+        if not 0 < self.ratio[0] <= self.ratio[1]:
+            raise InputError("ratio", self.ratio, "(low, high) with 0 < low <= high")
+
+
+CIFAR10 = Augmentation()  # the recipe that VICReg implementations use on CIFAR-10
+DIGITS = replace(CIFAR10, scale=(0.5, 1.0), flip=0.0, hue=0.5, solarize=0.0)
+NOTHING = Augmentation(scale=(1, 1), ratio=(1, 1), flip=0, jitter=0, grayscale=0, solarize=0)
+PRESETS = {"cifar10": CIFAR10, "digits": DIGITS, "folder": CIFAR10, "nothing": NOTHING}
+
+
+def make_views(
+    images: Tensor, augmentation: Augmentation, views: int = 2, generator: torch.Generator | None = None
+) -> Tensor:
+    """`views` independent random views of every image.
+
+    images (N, C, H, W), uint8 or float in [0, 1] -> (views, N, C, H, W), float32 in [0, 1].
+    """
+    return torch.stack([augment(images, augmentation, generator) for _ in range(views)])
+
+
+def augment(images: Tensor, augmentation: Augmentation, generator: torch.Generator | None = None) -> Tensor:
+    """One random view of every image: (N, C, H, W) -> (N, C, H, W), float32 in [0, 1]."""
+    size = CPU_CHUNK if images.device.type == "cpu" else len(images)
+    drawn = draw_parameters(images.shape, augmentation, generator)
+    order = torch.randperm(4, generator=generator).tolist()
+    values = torch.stack(list(drawn.values())).to(images.device, non_blocking=True)  # (parameters, N): one copy
+    return torch.cat([
+        apply_parameters(part, augmentation, dict(zip(drawn, chunk, strict=True)), order)
+        for part, chunk in zip(images.split(size), values.split(size, dim=1), strict=True)
+    ])
+
+
+def draw_parameters(
+    shape: tuple[int, int, int, int], a: Augmentation, generator: torch.Generator | None = None
+) -> dict[str, Tensor]:
+    """Everything random about one view of each image: tensors (N,) by name; choices are 0 or 1."""
+    N, C, H, W = shape
+
+    def uniform(low, high, *more):
+        return low + (high - low) * torch.rand(N, *more, generator=generator)
+
+    def chosen(probability):
+        return (uniform(0, 1) < probability).float()
+
+    top, left, height, width = random_boxes(uniform, H, W, a.scale, a.ratio)
+    jitter = chosen(a.jitter)
+
+    def factor(strength):
+        return 1 + jitter * uniform(-strength, strength)
+
+    return {
+        "top": top, "left": left, "height": height, "width": width, "flip": chosen(a.flip),
+        "brightness": factor(a.brightness), "contrast": factor(a.contrast), "saturation": factor(a.saturation),
+        "hue": factor(a.hue) - 1, "grayscale": chosen(a.grayscale),
+        "sigma": uniform(*a.sigma), "blur": chosen(a.blur), "solarize": chosen(a.solarize),
+    }
+
+
+def apply_parameters(images: Tensor, a: Augmentation, p: dict[str, Tensor], order=(0, 1, 2, 3)) -> Tensor:
+    """The view of each image that the parameters `p` describe.
+
+    `order` is that of brightness, contrast, saturation and hue.
+    """
+    x = crop(to_float(images), p["top"], p["left"], p["height"], p["width"], p["flip"])
+    color = x.shape[1] == 3
+    if a.jitter:
+        for i in order:
+            name, operation, in_gray_too = COLOR_OPERATIONS[i]
+            if getattr(a, name) and (color or in_gray_too):
+                x = operation(x, p[name])
+    if a.grayscale and color:
+        x = blend(x, luma(x), 1 - p["grayscale"])
+    if a.blur:
+        x = torch.where(column(p["blur"]) > 0, gaussian_blur(x, p["sigma"]), x)
+    if a.solarize:
+        x = solarize(x, p["solarize"])
+    return x
+
+
+def random_boxes(uniform, H: int, W: int, scale, ratio) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Top, left, height and width of a random crop of every image, in whole pixels, each (N,)."""
+    area = H * W * uniform(*scale, ATTEMPTS)  # (N, ATTEMPTS)
+    low, high = torch.log(torch.tensor(ratio, dtype=torch.float64)).tolist()
+    aspect = torch.exp(uniform(low, high, ATTEMPTS))
+    width, height = (area * aspect).sqrt().round(), (area / aspect).sqrt().round()
+    fits = (width >= 1) & (width <= W) & (height >= 1) & (height <= H)
+    first = fits.int().argmax(dim=1, keepdim=True)  # the first attempt that fits; 0 where none does
+    some = fits.any(dim=1)
+    # Where no attempt fits: the largest box of an allowed aspect ratio.
+    aspect = min(max(W / H, ratio[0]), ratio[1])
+    height = torch.where(some, height.gather(1, first)[:, 0], round(min(H, W / aspect)))
+    width = torch.where(some, width.gather(1, first)[:, 0], round(min(W, H * aspect)))
+    top = torch.where(some, uniform(0, 1) * (H - height + 1), (H - height) / 2).floor()
+    left = torch.where(some, uniform(0, 1) * (W - width + 1), (W - width) / 2).floor()
+    return top, left, height, width
+
+
+def crop(x: Tensor, top: Tensor, left: Tensor, height: Tensor, width: Tensor, flip: Tensor) -> Tensor:
+    """Cut one box per image and resize it bilinearly to (H, W), mirrored where `flip` is 1; all arguments (N,)."""
+    N, C, H, W = x.shape
+    rows = _sample_positions(top, height, H)  # (N, H), in pixels
+    columns = _sample_positions(left, width, W)  # (N, W)
+    columns = torch.where(flip[:, None] > 0, columns.flip(1), columns)
+    grid = torch.stack([
+        ((2 * columns + 1) / W - 1)[:, None, :].expand(N, H, W),
+        ((2 * rows + 1) / H - 1)[:, :, None].expand(N, H, W),
+    ], dim=-1)  # (N, H, W, 2), from -1 to 1
+    return F.grid_sample(x, grid, mode="bilinear", padding_mode="border", align_corners=False)
+
+
+def _sample_positions(start: Tensor, length: Tensor, size: int) -> Tensor:
+    """Where `size` output pixels fall in a box, never beyond the centres of its outermost pixels."""
+    steps = (torch.arange(size, device=start.device) + 0.5) / size
+    inside = (steps * length[:, None] - 0.5).clamp_(min=0)
+    return start[:, None] + torch.minimum(inside, length[:, None] - 1)
+
+
+def adjust_brightness(x: Tensor, factor: Tensor) -> Tensor:
+    """Scale the values of every image: factor (N,), 0 gives black, 1 the image."""
+    return (x * column(factor)).clamp_(0, 1)
+
+
+def adjust_contrast(x: Tensor, factor: Tensor) -> Tensor:
+    """Move towards or away from the mean gray of every image: factor (N,), 0 gives flat gray."""
+    return blend(x, luma(x.mean(dim=(2, 3), keepdim=True)), factor)
+
+
+def adjust_saturation(x: Tensor, factor: Tensor) -> Tensor:
+    """Move towards or away from gray: factor (N,), 0 gives a gray image."""
+    return blend(x, luma(x), factor)
+
+
+def adjust_hue(x: Tensor, shift: Tensor) -> Tensor:
+    """Turn the colour wheel by `shift` (N,) turns, keeping HSV's saturation and value."""
+    red, green, blue = x.unbind(1)  # (N, H, W) each
+    value = x.amax(1)
+    chroma = value - x.amin(1)
+    # Branch-free, because a select costs several times an addition on a CPU.
+    not_red, not_green = (value - red).sign_(), (value - green).sign_()  # 0 where that channel is the largest
+    green_or_blue = torch.lerp((blue - red).add_(chroma, alpha=2), (red - green).add_(chroma, alpha=4), not_green)
+    hue = torch.lerp(green - blue, green_or_blue, not_red)
+    hue = hue.div_(chroma.clamp(min=1e-12)).add_(6 * shift[:, None, None])
+    hue = hue.sub_(torch.floor(hue / 6), alpha=6)  # in [0, 6): red 0, green 2, blue 4
+    # The share of the chroma each channel holds is a trapezoid around its own hue.
+    out = torch.empty_like(x)
+    out[:, 0] = (hue - 3).abs_().sub_(1)
+    out[:, 1] = (hue - 2).abs_().neg_().add_(2)
+    out[:, 2] = (hue - 4).abs_().neg_().add_(2)
+    return out.clamp_(0, 1).sub_(1).mul_(chroma[:, None]).add_(value[:, None])
+
+
+COLOR_OPERATIONS = (
+    ("brightness", adjust_brightness, True),
+    ("contrast", adjust_contrast, True),
+    ("saturation", adjust_saturation, False),
+    ("hue", adjust_hue, False),
+)
+
+
+def gaussian_blur(x: Tensor, sigma: Tensor, reach: int = 2) -> Tensor:
+    """Blur each image with its own sigma (N,), in pixels, by a kernel of 2 * reach + 1 taps, mirrored at edges."""
+    offsets = torch.arange(-reach, reach + 1, device=x.device)
+    weights = torch.softmax(-0.5 * (offsets / sigma[:, None]) ** 2, dim=1)  # (N, taps): a normalised Gaussian
+    H, W = x.shape[2:]
+    x = F.pad(x, [reach] * 4, mode="reflect")
+    x = sum(column(w) * x[:, :, i : i + H] for i, w in enumerate(weights.unbind(1)))
+    return sum(column(w) * x[..., i : i + W] for i, w in enumerate(weights.unbind(1)))
+
+
+def solarize(x: Tensor, on: Tensor) -> Tensor:
+    """Invert the values of at least 0.5 in the images where `on` (N,) is 1."""
+    return x - column(on) * (2 * x - 1).clamp_(min=0)  # without a branch: 1 - x is x - (2 x - 1)
+
+
+def random_partial(x: Tensor, share: float = 0.5, patch: int = 8, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+    """Hide a random `share` of each image's patch x patch squares behind the image's mean colour.
+
+    x (N, C, H, W) -> the partial view (N, C, H, W) and the mask (N, 1, H, W), True where hidden.
+    """
+    N, C, H, W = x.shape
+    rows, columns = H // patch, W // patch
+    noise = torch.rand(N, rows * columns, generator=generator)
+    hidden = noise.argsort(dim=1).argsort(dim=1) < round(share * rows * columns)  # exactly that share of each image
+    hidden = hidden.to(x.device, non_blocking=True)
+    mask = hidden.view(N, 1, rows, columns).repeat_interleave(patch, 2).repeat_interleave(patch, 3)
+    return torch.where(mask, x.mean(dim=(2, 3), keepdim=True), x), mask
+
+
+def to_float(images: Tensor) -> Tensor:
+    """uint8 in [0, 255] or float in [0, 1] -> float32 in [0, 1]."""
+    return images.float() / 255 if images.dtype == torch.uint8 else images.float()
+
+
+def luma(x: Tensor) -> Tensor:
+    """Brightness as the eye weighs it: (N, C, H, W) -> (N, 1, H, W)."""
+    if x.shape[1] == 1:
+        return x
+    red, green, blue = x.unbind(1)
+    return (red * GRAY[0]).add_(green, alpha=GRAY[1]).add_(blue, alpha=GRAY[2])[:, None]
+
+
+def blend(x: Tensor, other: Tensor, factor: Tensor) -> Tensor:
+    """factor * x + (1 - factor) * other, kept in [0, 1]; factor (N,)."""
+    return torch.lerp(other.expand_as(x), x, column(factor)).clamp_(0, 1)
+
+
+def column(values: Tensor) -> Tensor:
+    """(N,) -> (N, 1, 1, 1), to act on images."""
+    return values[:, None, None, None]

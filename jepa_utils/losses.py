@@ -1,0 +1,184 @@
+"""Losses as pure functions of embeddings `z` (V, N, D): V views of N images in D dimensions, V >= 2.
+
+All of them compute in float32, whatever precision `z` arrives in. `vicreg`, `vc` and `bcs` return
+their weighted terms by name; the loss is the sum of the terms.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .runtime import InputError
+
+
+def prediction(predicted: Tensor, z: Tensor) -> Tensor:
+    """Mean squared difference between each guess and the views it guesses.
+
+    predicted (P, N, D), P <= V: predicted[i] is compared with every z[j], j != i.
+    """
+    V, P = len(z), len(predicted)
+    predicted, z = predicted.float(), z.float()
+    return sum(F.mse_loss(predicted, z.roll(-s, 0)[:P]) for s in range(1, V)) / (V - 1)
+
+
+def invariance(z: Tensor) -> Tensor:
+    """Mean squared difference between views: the prediction term with the identity as predictor.
+
+    VICReg (arXiv 2105.04906) eq. 5, averaged over dimensions too, as its authors' code does.
+    """
+    return prediction(z, z)
+
+
+def variance(z: Tensor, margin: float = 1.0, eps: float = 1e-4) -> Tensor:
+    """How far the standard deviations fall short of `margin`: mean over dimensions and views of
+    max(0, margin - sqrt(var + eps)).
+
+    0 when every dimension varies by at least `margin`; margin - sqrt(eps) at complete collapse.
+    VICReg (arXiv 2105.04906) eq. 1-2, with the unbiased variance.
+    """
+    check(z)
+    std = torch.sqrt(z.float().var(dim=1) + eps)  # (V, D)
+    return F.relu(margin - std).mean()
+
+
+def covariance(z: Tensor) -> Tensor:
+    """Sum of the squared off-diagonal covariances, divided by D, averaged over views.
+
+    0 when the dimensions are uncorrelated. VICReg (arXiv 2105.04906) eq. 3-4. Costs D^2 N
+    operations, or D N^2 where the batch is the smaller: Z'Z and ZZ' have the same norm.
+    """
+    check(z)
+    V, N, D = z.shape
+    z = z.float() - z.float().mean(dim=1, keepdim=True)
+    product = z.mT @ z if D <= N else z @ z.mT  # (V, D, D) or (V, N, N)
+    total = product.square().sum(dim=(1, 2))
+    diagonal = z.square().sum(dim=1).square().sum(dim=1)  # of the covariance matrix, squared: (V,)
+    return ((total - diagonal) / (N - 1) ** 2 / D).mean()
+
+
+def vicreg(
+    z: Tensor, predicted: Tensor | None = None,
+    sim_loss_weight: float = 25.0, var_loss_weight: float = 25.0, cov_loss_weight: float = 1.0,
+) -> dict[str, Tensor]:
+    """VICReg in its authors' normalisation (arXiv 2105.04906, eq. 6; weights lambda, mu, nu).
+
+    Variance is averaged over two views and covariance summed, so that 25/25/1 means what it means
+    there; with more views both keep the scale they have at two.
+    """
+    return {
+        "prediction": sim_loss_weight * prediction(z if predicted is None else predicted, z),
+        "variance": var_loss_weight * variance(z),
+        "covariance": cov_loss_weight * 2 * covariance(z),
+    }
+
+
+def vc(z: Tensor, predicted: Tensor | None = None, std_coeff: float = 10.0, cov_coeff: float = 100.0) -> dict[str, Tensor]:
+    """The same three terms as EB-JEPA scales them (arXiv 2602.03604): prediction weighs 1, variance is
+    summed over views, covariance is the mean square of the D (D - 1) off-diagonals, summed over views.
+
+    With V = 2, sim/var/cov weights of `vicreg` in proportion s : v : c are std_coeff = v / (2 s) and
+    cov_coeff = c (D - 1) / s.
+    """
+    V, _, D = z.shape
+    return {
+        "prediction": prediction(z if predicted is None else predicted, z),
+        "variance": std_coeff * V * variance(z),
+        "covariance": cov_coeff * V * covariance(z) / max(D - 1, 1),
+    }
+
+
+def random_directions(D: int, slices: int, seed: int, device: torch.device | str = "cpu") -> Tensor:
+    """`slices` unit vectors (D, K), uniform on the sphere; the same for the same seed and device type."""
+    g = torch.Generator(device=device).manual_seed(seed)
+    return F.normalize(torch.randn(D, slices, generator=g, device=device), dim=0)
+
+
+def frequencies(points: int = 10, t_max: float = 3.0) -> tuple[Tensor, Tensor]:
+    """Where the characteristic function is compared, t (T,), and the weights of the integral over it.
+
+    `points` on [-t_max, t_max], trapezoid rule under a Gaussian window exp(-t^2 / 2). The integrand
+    is even, so the t < 0 are folded onto the t > 0.
+    """
+    if points < 2:
+        raise InputError("points", points, "at least 2 frequencies")
+    t = torch.linspace(-t_max, t_max, points, dtype=torch.float64)
+    weights = torch.full_like(t, 2 * t_max / (points - 1))
+    weights[[0, -1]] /= 2
+    weights = weights * torch.exp(-t.square() / 2)
+    keep = t > -1e-9
+    weights = torch.where(t > 1e-9, 2 * weights, weights)
+    return t[keep].float(), weights[keep].float()
+
+
+def sigreg(z: Tensor, directions: Tensor, points: int = 10, t_max: float = 3.0) -> Tensor:
+    """How far `z` is from a standard Gaussian: Epps-Pulley along each direction, averaged.
+
+    Projects z (V, N, D) on directions (D, K) and compares the empirical characteristic function of
+    each slice with exp(-t^2 / 2): the integral of |difference|^2 under a Gaussian window, averaged
+    over slices and views. Without the factor N of the test statistic: about 1.06 / N for Gaussian
+    embeddings, 0.41 when all of them are 0. LeJEPA (arXiv 2511.08544), algorithm 1; the defaults
+    are EB-JEPA's grid.
+    """
+    check(z)
+    slices = z.float() @ directions.float()  # (V, N, K)
+    t, weights = frequencies(points, t_max)
+    return EppsPulley.apply(slices, tuple(t.tolist()), tuple(weights.tolist())).mean()
+
+
+class EppsPulley(torch.autograd.Function):
+    """The Epps-Pulley integral of each slice: (V, N, K) -> (V, K).
+
+    The gradient is gathered in the same pass over the frequencies, so memory holds a few arrays of
+    the slices' size, however many frequencies there are, where autograd would keep two for each.
+    """
+
+    @staticmethod
+    def forward(ctx, slices: Tensor, t: tuple[float, ...], weights: tuple[float, ...]) -> Tensor:
+        N = slices.shape[1]
+        value = slices.new_zeros(slices.shape[0], slices.shape[2])  # (V, K)
+        gradient = torch.zeros_like(slices)
+        for frequency, weight in zip(t, weights, strict=True):
+            cos, sin = (slices * frequency).cos_(), (slices * frequency).sin_()
+            real = cos.mean(dim=1) - torch.tensor(-(frequency**2) / 2).exp()  # (V, K)
+            imaginary = sin.mean(dim=1)
+            value += weight * (real.square() + imaginary.square())
+            scale = 2 * weight * frequency / N
+            gradient.addcmul_(cos, imaginary[:, None], value=scale).addcmul_(sin, real[:, None], value=-scale)
+        ctx.save_for_backward(gradient)
+        return value
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, grad: Tensor):
+        (gradient,) = ctx.saved_tensors
+        return gradient * grad[:, None], None, None
+
+
+def bcs(
+    z: Tensor, predicted: Tensor | None = None, lmbd: float = 10.0, step: int = 0,
+    slices: int = 256, points: int = 10, t_max: float = 3.0, scale: str = "eb",
+) -> dict[str, Tensor]:
+    """Prediction plus SIGReg on random slices drawn from `step` ("BCS" in EB-JEPA, arXiv 2602.03604).
+
+    scale "eb": prediction + lmbd * sigreg.
+    scale "lejepa": (1 - lmbd) * distance to the mean view + lmbd * N * sigreg (arXiv 2511.08544).
+    The distance to the mean view is (V - 1) / (2 V) of the prediction term, so the two agree up to a
+    common factor when lmbd_eb = (2 V / (V - 1)) * N * lmbd / (1 - lmbd): 10 at N = 256 and two views
+    is LeJEPA's 0.0097.
+    """
+    V, N, D = z.shape
+    if scale not in ("eb", "lejepa"):
+        raise InputError("scale", scale, "eb, lejepa")
+    agreement = prediction(z if predicted is None else predicted, z)
+    statistic = sigreg(z, random_directions(D, slices, step, z.device), points, t_max)
+    if scale == "lejepa":
+        return {"prediction": (1 - lmbd) * (V - 1) / (2 * V) * agreement, "sigreg": lmbd * N * statistic}
+    return {"prediction": agreement, "sigreg": lmbd * statistic}
+
+
+def check(z: Tensor) -> None:
+    """Refuse embeddings that no batch statistic can be taken of."""
+    if z.ndim != 3:
+        raise InputError("z", tuple(z.shape), "embeddings of shape (V, N, D): views, images, dimensions")
+    if z.shape[1] < 2:
+        raise InputError("batch_size", z.shape[1], "at least 2 images: a spread needs two")

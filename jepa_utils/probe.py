@@ -1,0 +1,135 @@
+"""How good are frozen features? Linear probe and k nearest neighbours.
+
+Every choice (penalty, epoch) is made on a validation split of the training set; the test set is
+looked at once.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from .runtime import autocast, generator
+
+VALIDATION_SHARE = 0.1
+PENALTIES = (1e-5, 1e-4, 1e-3, 1e-2)
+
+
+@torch.no_grad()
+def features(encoder: nn.Module, images: Tensor, batch_size: int = 512) -> Tensor:
+    """`h` (N, F) in float32 for images (N, C, H, W), with the encoder frozen in evaluation mode."""
+    device = next(encoder.parameters()).device
+    training = encoder.training
+    encoder.eval()
+    with autocast(device):
+        h = torch.cat([encoder(batch.to(device)).float() for batch in images.split(batch_size)])
+    encoder.train(training)
+    return h
+
+
+def raw_pixels(images: Tensor) -> Tensor:
+    """The baseline that learns nothing: pixel values as features, (N, C*H*W)."""
+    return images.flatten(1).float() / 255
+
+
+def validation_split(N: int, share: float = VALIDATION_SHARE, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Indices of a random training part and of the validation part held out from it."""
+    order = torch.randperm(N, generator=generator(seed))
+    held_out = max(1, round(share * N))
+    return order[held_out:], order[:held_out]
+
+
+def linear_probe(train_h: Tensor, train_y: Tensor, test_h: Tensor, test_y: Tensor, penalties=PENALTIES) -> float:
+    """Test accuracy, in percent, of a linear classifier on standardised features: full batch, to convergence.
+
+    h (N, F), y (N,). The L2 penalty is chosen on a validation split, then the classifier is fitted
+    on all training features.
+    """
+    train_h, test_h = standardize(train_h, test_h)
+    fit_part, held_out = (part.to(train_y.device) for part in validation_split(len(train_y)))
+    best, weights = -1.0, None
+    for penalty in sorted(penalties, reverse=True):  # from smooth to sharp, each started where the last one ended
+        weights = fit_logistic(train_h[fit_part], train_y[fit_part], penalty, weights)
+        score = accuracy(train_h[held_out] @ weights[0] + weights[1], train_y[held_out])
+        if score > best:
+            best, chosen, start = score, penalty, weights
+    weight, bias = fit_logistic(train_h, train_y, chosen, start)
+    return accuracy(test_h @ weight + bias, test_y)
+
+
+def fit_logistic(h: Tensor, y: Tensor, penalty: float, start=None, iterations: int = 60) -> tuple[Tensor, Tensor]:
+    """Multinomial logistic regression by L-BFGS: weight (F, classes) and bias (classes,).
+
+    Minimises the mean cross-entropy plus penalty / 2 * |weight|^2.
+    """
+    classes = int(y.max()) + 1
+    weight, bias = start or (h.new_zeros(h.shape[1], classes), h.new_zeros(classes))
+    weight, bias = weight.clone().requires_grad_(), bias.clone().requires_grad_()
+    optimizer = torch.optim.LBFGS([weight, bias], max_iter=iterations, tolerance_grad=1e-5, line_search_fn="strong_wolfe")
+
+    def closure():
+        optimizer.zero_grad()
+        loss = F.cross_entropy(h @ weight + bias, y) + penalty / 2 * weight.square().sum()
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    return weight.detach(), bias.detach()
+
+
+def linear_probe_sgd(
+    train_h: Tensor, train_y: Tensor, test_h: Tensor, test_y: Tensor,
+    epochs: int = 50, lr: float = 1e-3, batch_size: int = 256, seed: int = 0,
+) -> float:
+    """Test accuracy, in percent, of the description's probe: a linear layer trained with Adam.
+
+    Keeps the weights of the epoch that is best on a validation split.
+    """
+    train_h, test_h = standardize(train_h, test_h)
+    fit_part, held_out = (part.to(train_y.device) for part in validation_split(len(train_y)))
+    layer = nn.Linear(train_h.shape[1], int(train_y.max()) + 1).to(train_h.device)
+    nn.init.zeros_(layer.weight), nn.init.zeros_(layer.bias)
+    optimizer = torch.optim.Adam(layer.parameters(), lr=lr)
+    order = generator(seed)
+    best, kept = -1.0, None
+    for _ in tqdm(range(epochs), desc="linear probe", leave=False):
+        for pick in fit_part[torch.randperm(len(fit_part), generator=order).to(fit_part.device)].split(batch_size):
+            loss = F.cross_entropy(layer(train_h[pick]), train_y[pick])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        with torch.no_grad():
+            score = accuracy(layer(train_h[held_out]), train_y[held_out])
+        if score > best:
+            best, kept = score, {name: value.clone() for name, value in layer.state_dict().items()}
+    if kept:
+        layer.load_state_dict(kept)
+    with torch.no_grad():
+        return accuracy(layer(test_h), test_y)
+
+
+def knn_probe(train_h: Tensor, train_y: Tensor, test_h: Tensor, test_y: Tensor, k: int = 20, temperature: float = 0.07) -> float:
+    """Test accuracy, in percent, of k nearest neighbours by cosine, weighted by exp(cosine / temperature).
+
+    The protocol of Wu et al. 2018 (arXiv 1805.01978).
+    """
+    train_h, test_h = F.normalize(train_h, dim=1), F.normalize(test_h, dim=1)
+    one_hot = F.one_hot(train_y).float()  # (N, classes)
+    votes = []
+    for part in test_h.split(1000):  # a bounded table of similarities
+        cosine, nearest = (part @ train_h.mT).topk(min(k, len(train_h)), dim=1)  # (B, k)
+        votes.append((one_hot[nearest] * torch.exp(cosine / temperature)[..., None]).sum(dim=1))
+    return accuracy(torch.cat(votes), test_y)
+
+
+def standardize(train_h: Tensor, test_h: Tensor) -> tuple[Tensor, Tensor]:
+    """Zero mean and unit variance per feature, by the training features' statistics; dead features stay 0."""
+    mean, std = train_h.mean(dim=0), train_h.std(dim=0)
+    alive = std > 1e-6 * std.max()
+    scale = torch.where(alive, 1 / std.clamp(min=1e-30), 0.0)
+    return (train_h - mean) * scale, (test_h - mean) * scale
+
+
+def accuracy(scores: Tensor, y: Tensor) -> float:
+    """Percentage of rows of scores (N, classes) whose largest entry is at y (N,)."""
+    return 100 * (scores.argmax(dim=1) == y).float().mean().item()

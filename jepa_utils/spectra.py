@@ -1,0 +1,91 @@
+"""What embeddings look like as a cloud: spectrum, ranks, scale, and a verdict in words."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+def eigenvalues(z: Tensor) -> Tensor:
+    """Eigenvalues of the covariance of z (N, D), descending: the variance along each principal axis."""
+    z = z.double() - z.double().mean(dim=0)
+    return torch.linalg.eigvalsh(z.mT @ z / (len(z) - 1)).flip(0).clamp(min=0)
+
+
+def entropy_rank(values: Tensor) -> float:
+    """exp of the entropy of values (D,) normalised to sum 1: D if all are equal, 1 if one holds all."""
+    share = values / values.sum().clamp(min=1e-300)
+    return torch.exp(-torch.xlogy(share, share).sum()).item()
+
+
+def effective_rank(z: Tensor) -> float:
+    """How many dimensions z (N, D) uses: entropy rank of the singular values of the *centred* cloud.
+
+    Roy & Vetterli 2007. Says nothing of the cloud's size: z and 0.001 z have the same rank.
+    """
+    return entropy_rank(eigenvalues(z).sqrt())
+
+
+def rankme(z: Tensor) -> float:
+    """RankMe (arXiv 2210.02885, eq. 1): the entropy rank of the singular values of z (N, D), *not* centred."""
+    return entropy_rank(torch.linalg.eigvalsh(z.double().mT @ z.double()).clamp(min=0).sqrt())
+
+
+def participation_ratio(eigvals: Tensor) -> float:
+    """(sum of eigenvalues)^2 / sum of their squares, of eigvals (D,): a rank that small ones hardly move."""
+    return (eigvals.sum().square() / eigvals.square().sum().clamp(min=1e-300)).item()
+
+
+def within_image_share(z: Tensor) -> float:
+    """Share of the variance of z (V, N, D) that lies between views of one image: 0 to 1.
+
+    0: all views of an image agree and images differ. 1: two views of one image are as far apart as
+    two images are, so the embedding says nothing about the image.
+    """
+    V, N, D = z.shape
+    z = z.double()
+    within = z.var(dim=0).sum(dim=1).mean()  # spread of views around their image
+    total = z.flatten(0, 1).var(dim=0).sum()
+    return (within / total.clamp(min=1e-300)).clamp(max=1).item()
+
+
+@dataclass(frozen=True)
+class CollapseReport:
+    """The state of a cloud of embeddings, and the figures that decide it."""
+
+    state: str  # healthy, dimensional collapse or complete collapse
+    std: float  # mean over dimensions of the standard deviation over images
+    relative_std: float  # spread over images / root mean square length: scale-free
+    effective_rank: float  # see `effective_rank`
+    dimensions: int  # D, the most that the rank can be
+
+    def __str__(self) -> str:
+        return (f"{self.state}: std {self.std:.2g}, {self.relative_std:.0%} of the length varies between images, "
+                f"effective rank {self.effective_rank:.1f} of {self.dimensions}")
+
+
+COMPLETE_STD = 0.1  # regularizers aim at 1
+COMPLETE_RELATIVE_STD = 0.05
+DIMENSIONAL_RANK = 0.15  # share of the dimensions
+
+
+def collapse_report(z: Tensor) -> CollapseReport:
+    """Name the state of z (N, D) by its scale and its rank.
+
+    Complete collapse: the images' embeddings hardly differ, in absolute terms (mean std under
+    COMPLETE_STD) or beside their length (COMPLETE_RELATIVE_STD). Dimensional collapse: they
+    differ, in fewer than DIMENSIONAL_RANK of min(N, D) dimensions. Healthy: neither.
+    """
+    z = z.double()
+    N, D = z.shape
+    std = z.std(dim=0)
+    length = z.square().sum(dim=1).mean().sqrt()
+    relative = (std.square().sum().sqrt() / length.clamp(min=1e-300)).item()
+    rank = effective_rank(z)
+    if std.mean() < COMPLETE_STD or relative < COMPLETE_RELATIVE_STD:
+        state = "complete collapse"
+    elif rank < DIMENSIONAL_RANK * min(N, D):
+        state = "dimensional collapse"
+    else:
+        state = "healthy"
+    return CollapseReport(state, std.mean().item(), relative, rank, D)

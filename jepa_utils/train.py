@@ -1,0 +1,278 @@
+"""Training: configuration, schedule, loop, checkpoints."""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from . import losses
+from .augment import Augmentation, make_views
+from .models import ENCODERS, JEPA, PREDICTORS, build_encoder, build_predictor, build_projector, partial_views
+from .runtime import InputError, atomic, autocast, generator, save_json
+
+LOSSES = ("vc", "vicreg", "bcs", "none")
+OPTIMIZERS = ("adamw", "lars")
+LOG_EVERY = 50  # steps between two looks at the losses: each look waits for the device
+FINAL_LR = 1e-3  # the schedule ends at this share of lr
+MAY_DIFFER_ON_RESUME = {"checkpoint_every", "compile"}
+
+
+@dataclass
+class TrainConfig:
+    """Model, loss and optimisation of one run."""
+
+    model_type: str = "resnet5"  # encoder: resnet5, resnet (ResNet-18), vit_s, vit_b
+    dobs: int = 1  # input channels: 1 grayscale, 3 RGB
+    henc: int = 32  # hidden width of resnet5
+    dstc: int = 16  # output width of resnet5; the others have their own: 512, 384, 768
+    stride: int = 1  # stride of resnet5's first convolution; 2 is about five times faster
+    patch_size: int = 2  # side of a ViT's patches, in pixels
+    projector: str = ""  # widths of the projector, such as 2048-2048-2048; empty: z is h
+    predictor: str = "identity"  # identity, mlp, or conv (predicts the whole image's maps from a partial view)
+    hpre: int = 32  # hidden width of the predictor
+    loss_type: str = "vc"  # vc, vicreg, bcs (SIGReg), none (no regularizer: watch it collapse)
+    std_coeff: float = 10.0  # vc: weight of the variance term
+    cov_coeff: float = 100.0  # vc: weight of the covariance term
+    sim_loss_weight: float = 25.0  # vicreg: weight of the prediction term (lambda)
+    var_loss_weight: float = 25.0  # vicreg: weight of the variance term (mu)
+    cov_loss_weight: float = 1.0  # vicreg: weight of the covariance term (nu)
+    lmbd: float = 10.0  # bcs: weight of SIGReg
+    slices: int = 256  # bcs: random directions per step
+    points: int = 10  # bcs: frequencies at which the characteristic function is compared
+    scale: str = "eb"  # bcs: normalisation, eb or lejepa
+    views: int = 2  # views of each image per step
+    batch_size: int = 64  # images per step
+    epochs: int = 100  # passes over the training images
+    max_steps: int | None = None  # stop after this many steps
+    optimizer: str = "adamw"  # adamw or lars
+    lr: float = 1e-3  # peak learning rate
+    weight_decay: float = 1e-4  # on weight matrices and kernels; never on biases and norms
+    warmup: float = 0.05  # share of the training over which the rate rises
+    probe_lr: float = 1e-3  # learning rate of the linear probes, online and final
+    seed: int = 0  # of weights, batches, views and slices
+    checkpoint_every: int = 1  # epochs between checkpoints
+    compile: bool = False  # torch.compile: pays on a GPU, needs a C++ compiler on a CPU
+
+    def validate(self) -> "TrainConfig":
+        """Raise InputError for the first value that cannot be used; returns itself."""
+        for name, accepted in {"model_type": ENCODERS, "loss_type": LOSSES, "predictor": PREDICTORS,
+                               "optimizer": OPTIMIZERS, "scale": ("eb", "lejepa"), "dobs": (1, 3)}.items():
+            if getattr(self, name) not in accepted:
+                raise InputError(name, getattr(self, name), ", ".join(map(str, accepted)))
+        for name in ("std_coeff", "cov_coeff", "sim_loss_weight", "var_loss_weight", "cov_loss_weight", "lmbd", "weight_decay"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise InputError(name, getattr(self, name), "a finite number of at least 0")
+        for name in ("lr", "probe_lr"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise InputError(name, getattr(self, name), "a finite number above 0")
+        least = {"batch_size": 2, "views": 2, "points": 2}
+        for name in ("henc", "dstc", "hpre", "stride", "patch_size", "slices", "points", "views", "batch_size", "epochs", "checkpoint_every"):
+            if getattr(self, name) < least.get(name, 1):
+                raise InputError(name, getattr(self, name), f"a whole number of at least {least.get(name, 1)}")
+        if self.max_steps is not None and self.max_steps < 1:
+            raise InputError("max_steps", self.max_steps, "a whole number of at least 1")
+        if not 0 <= self.warmup <= 1:
+            raise InputError("warmup", self.warmup, "a share from 0 to 1")
+        if self.scale == "lejepa" and self.lmbd > 1:
+            raise InputError("lmbd", self.lmbd, "a share from 0 to 1, with scale lejepa")
+        if not all(width.isdigit() and int(width) for width in self.projector.split("-")) and self.projector:
+            raise InputError("projector", self.projector, "widths joined by -, such as 512-512-128")
+        if self.predictor == "conv" and self.projector:
+            raise InputError("projector", self.projector, "none with predictor conv, which works on feature maps")
+        return self
+
+
+def build_model(config: TrainConfig, mean: list[float] | None = None, std: list[float] | None = None) -> JEPA:
+    """The JEPA that `config` describes, with weights from its seed; mean and std normalise the images."""
+    torch.manual_seed(config.seed)
+    encoder = build_encoder(config.model_type, config.dobs, config.henc, config.dstc, config.stride, config.patch_size, mean, std)
+    D = int(config.projector.split("-")[-1]) if config.projector else encoder.features
+    return JEPA(encoder, build_projector(encoder.features, config.projector), build_predictor(config.predictor, D, config.hpre))
+
+
+def build_loss(config: TrainConfig) -> Callable[[Tensor, Tensor, int], dict[str, Tensor]]:
+    """The loss that `config` describes: (z, predicted, step) -> weighted terms by name."""
+    c = config
+    return {
+        "vc": lambda z, predicted, step: losses.vc(z, predicted, c.std_coeff, c.cov_coeff),
+        "vicreg": lambda z, predicted, step: losses.vicreg(z, predicted, c.sim_loss_weight, c.var_loss_weight, c.cov_loss_weight),
+        "bcs": lambda z, predicted, step: losses.bcs(z, predicted, c.lmbd, step, c.slices, c.points, scale=c.scale),
+        "none": lambda z, predicted, step: {"prediction": losses.prediction(predicted, z)},
+    }[c.loss_type]
+
+
+def build_optimizer(config: TrainConfig, model: nn.Module) -> torch.optim.Optimizer:
+    """AdamW or LARS; weight decay (and LARS's scaling) spare biases and norms."""
+    parameters = list(model.parameters())
+    groups = [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": config.weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    if config.optimizer == "adamw":
+        return torch.optim.AdamW(groups, lr=config.lr)
+    try:
+        from timm.optim import Lars
+    except ImportError as error:
+        raise InputError("optimizer", "lars", "lars where timm is installed: pip install timm") from error
+    return Lars(groups, lr=config.lr, momentum=0.9, trust_coeff=0.02, trust_clip=True)
+
+
+def lr_at(step: int, steps: int, lr: float, warmup: float = 0.05, final: float = FINAL_LR) -> float:
+    """Learning rate of a step from 0 to steps - 1: a linear rise over a share `warmup`, then a cosine down to final * lr."""
+    rising = round(warmup * steps)
+    if step < rising:
+        return lr * (step + 1) / rising
+    progress = (step - rising) / max(1, steps - 1 - rising)
+    return lr * (final + (1 - final) * 0.5 * (1 + math.cos(math.pi * progress)))
+
+
+def train(
+    model: JEPA, loss: Callable, images: Tensor, augmentation: Augmentation, config: TrainConfig,
+    labels: Tensor | None = None, out: Path | None = None, resume: bool = False,
+    on_epoch: Callable[[int, JEPA], None] | None = None, progress: bool = True,
+) -> list[dict[str, float]]:
+    """Train `model` in place on images (N, C, H, W), uint8, on the device where they lie.
+
+    Labels (N,), if given, train a linear probe beside the model, on detached features: the online
+    probe. With `out`, checkpoint.pt and history.json are kept there, and `resume` goes on from them
+    as if never interrupted. `on_epoch(epoch, model)` is called before the first epoch and after
+    each. Returns one record per epoch: loss, its terms, online probe (percent), lr, seconds.
+
+    Raises FloatingPointError, naming step and term, when a term is not finite.
+    """
+    N, B = len(images), config.batch_size
+    if B > N:
+        raise InputError("batch_size", B, f"2 to {N}, the number of training images")
+    device = images.device
+    per_epoch = N // B
+    steps = min(config.epochs * per_epoch, config.max_steps or math.inf)
+    model.to(device, memory_format=torch.channels_last).train()
+    head = OnlineProbe(model.encoder.features, labels, config).to(device)
+    optimizer = build_optimizer(config, model)
+    g = generator(config.seed)
+    state = Checkpoint(out, config, model, optimizer, head, g)
+    history = state.load() if resume else []
+    if config.compile:
+        model.compile()
+    if on_epoch and not history:
+        on_epoch(0, model)
+
+    bar = tqdm(total=steps, initial=min(len(history) * per_epoch, steps), desc=config.loss_type, disable=not progress, mininterval=0.5)
+    for epoch in range(len(history), math.ceil(steps / per_epoch)):
+        started, log = time.perf_counter(), []
+        order = torch.randperm(N, generator=g).to(device)
+        for step in range(epoch * per_epoch, min((epoch + 1) * per_epoch, steps)):
+            pick = order[(step % per_epoch) * B :][:B]
+            views = draw_views(model, images[pick], augmentation, config.views, g)
+            lr = lr_at(step, steps, config.lr, config.warmup)
+            for group in optimizer.param_groups:
+                group["lr"] = lr
+            with autocast(device):
+                h, z, predicted = model(views)
+            terms = loss(z, predicted, step)
+            optimizer.zero_grad()
+            sum(terms.values()).backward()
+            optimizer.step()
+            terms = {name: term.detach() for name, term in terms.items()} | head.step(h[0].detach(), pick)
+            log.append(torch.stack(list(terms.values())))  # stays on the device
+            if len(log) % LOG_EVERY == 0:
+                check_finite(log, list(terms), step, out)
+            bar.update()
+        values = check_finite(log, list(terms), step, out)
+        record = dict(zip(terms, (sum(column) / len(column) for column in zip(*values, strict=True)), strict=True))
+        record = {"epoch": epoch + 1, "loss": sum(v for k, v in record.items() if k != "online_probe")} | record
+        history.append(record | {"lr": lr, "seconds": time.perf_counter() - started})
+        bar.set_postfix({key: f"{record[key]:.3g}" for key in ("loss", "online_probe") if key in record})
+        if out and ((epoch + 1) % config.checkpoint_every == 0 or step == steps - 1):
+            state.save(history)
+        if on_epoch:
+            on_epoch(epoch + 1, model)
+    bar.close()
+    model.eval()
+    return history
+
+
+def draw_views(model: JEPA, images: Tensor, augmentation: Augmentation, views: int, g: torch.Generator) -> Tensor:
+    """The views a model trains on: independent ones, or a partial and the whole of one crop."""
+    if model.dense:
+        return partial_views(make_views(images, augmentation, 1, g), g)
+    return make_views(images, augmentation, views, g)
+
+
+def check_finite(log: list[Tensor], names: list[str], step: int, out: Path | None) -> list[list[float]]:
+    """Read the logged terms (one wait for the device); raise if any is not finite."""
+    values = torch.stack(log).tolist()
+    for back, row in enumerate(reversed(values)):
+        bad = [f"{name} = {value}" for name, value in zip(names, row, strict=True) if not math.isfinite(value)]
+        if bad and (back + 1 == len(values) or all(map(math.isfinite, values[-back - 2]))):
+            kept = f"; the last good checkpoint is {out / Checkpoint.NAME}" if out and (out / Checkpoint.NAME).exists() else ""
+            raise FloatingPointError(f"step {step - back}: {', '.join(bad)}; try a smaller lr{kept}")
+    return values
+
+
+class OnlineProbe(nn.Module):
+    """A linear classifier trained beside the model on detached features; sends no gradient back."""
+
+    def __init__(self, features: int, labels: Tensor | None, config: TrainConfig):
+        super().__init__()
+        self.labels = labels
+        classes = 1 if labels is None else int(labels.max()) + 1
+        self.layers = nn.Sequential(nn.BatchNorm1d(features, affine=False), nn.Linear(features, classes))
+        self.optimizer = torch.optim.Adam(self.parameters(), lr=config.probe_lr)
+
+    def step(self, h: Tensor, pick: Tensor) -> dict[str, Tensor]:
+        """One step on features h (B, F) of the picked images; its accuracy before the step, in percent."""
+        if self.labels is None:
+            return {}
+        y = self.labels[pick]
+        logits = self.layers(h.float())
+        self.optimizer.zero_grad()
+        F.cross_entropy(logits, y).backward()
+        self.optimizer.step()
+        return {"online_probe": 100 * (logits.argmax(dim=1) == y).float().mean()}
+
+
+class Checkpoint:
+    """Everything a run needs to go on as if never stopped, in one file written all or nothing."""
+
+    NAME = "checkpoint.pt"
+
+    def __init__(self, out: Path | None, config: TrainConfig, model: JEPA, optimizer, head: OnlineProbe, g: torch.Generator):
+        self.path = out / self.NAME if out else None
+        self.config, self.generator = config, g
+        self.parts = {"model": model, "optimizer": optimizer, "head": head, "head_optimizer": head.optimizer}
+
+    def save(self, history: list[dict]) -> None:
+        state = {name: part.state_dict() for name, part in self.parts.items()}
+        state |= {"config": training_fields(self.config), "history": history, "generator": self.generator.get_state()}
+        with atomic(self.path) as temporary:
+            torch.save(state, temporary)
+        save_json(history, self.path.with_name("history.json"))
+
+    def load(self) -> list[dict]:
+        """Restore all parts; returns the history so far, empty where there is no checkpoint yet."""
+        if not self.path or not self.path.exists():
+            return []
+        try:
+            state = torch.load(self.path, map_location="cpu", weights_only=True)
+            saved = state["config"]
+        except Exception as error:  # whatever a damaged file makes torch raise
+            raise InputError("resume", str(self.path), f"a complete checkpoint of this program ({type(error).__name__})") from error
+        for name, value in training_fields(self.config).items():
+            if name not in MAY_DIFFER_ON_RESUME and saved.get(name) != value:
+                raise InputError(name, value, f"{saved.get(name)!r}, as in the checkpoint {self.path}")
+        for name, part in self.parts.items():
+            part.load_state_dict(state[name])
+        self.generator.set_state(state["generator"])
+        return state["history"]
+
+
+def training_fields(config: TrainConfig) -> dict:
+    """The fields that decide a training, without those that a program adds to them."""
+    return {field.name: asdict(config)[field.name] for field in fields(TrainConfig)}
