@@ -15,9 +15,10 @@ from simple_parsing import ArgumentParser
 
 from jepa_utils import data, probe
 from jepa_utils.augment import PRESETS
-from jepa_utils.runtime import InputError, environment, pick_device, save_json
+from jepa_utils.models import embeddings
+from jepa_utils.runtime import InputError, atomic, environment, generator, pick_device, save_json
 from jepa_utils.spectra import collapse_report
-from jepa_utils.train import Checkpoint, TrainConfig, build_loss, build_model, train
+from jepa_utils.train import Checkpoint, TrainConfig, build_loss, build_model, check_batch_size, train
 
 # What a model type takes unless the command line says otherwise.
 PREDICTIVE = {"dobs": 1, "dataset": "digits", "task": "present", "predictor": "conv", "projector": ""}
@@ -78,7 +79,9 @@ def resolve(arguments: Arguments) -> tuple[Arguments, data.Dataset, str]:
         a.dataset = "digits"
         images = data.load(a.dataset, a.task, a.dobs)
     a.augmentation = a.augmentation or a.dataset
-    return a, images.limited(a.limit), notice
+    images = images.limited(a.limit)
+    check_batch_size(a.batch_size, len(images.train_images))
+    return a, images, notice
 
 
 def output_folder(a: Arguments) -> Path:
@@ -99,28 +102,28 @@ def evaluate(model, images: data.Dataset, a: Arguments) -> dict:
     """Final figures: linear probe and k-NN on frozen features, state of features and embeddings."""
     train_h, test_h = (probe.features(model.encoder, part) for part in (images.train_images, images.test_images))
     sets = train_h, images.train_labels, test_h, images.test_labels
-    with torch.no_grad():
-        z = torch.cat([model.eval()(part[None])[1][0].float() for part in images.test_images[:2000].split(250)])
-    z = z[torch.randperm(len(z), generator=torch.Generator().manual_seed(a.seed))[:5000].to(z.device)]
+    z = embeddings(model, images.test_images[:2000])
+    z = z[torch.randperm(len(z), generator=generator(a.seed))[:5000].to(z.device)]  # of maps, a sample of positions
     return {
         "linear_probe": round(probe.linear_probe_sgd(*sets, a.probe_epochs, a.probe_lr, seed=a.seed), 2),
         "knn_probe": round(probe.knn_probe(*sets), 2),
         "chance": round(100 * images.test_labels.bincount().max().item() / len(test_h), 2),
-        "features": asdict(collapse_report(test_h)),
+        "features": asdict(collapse_report(test_h, scale=None)),
         "embeddings": asdict(collapse_report(z)),
     }
 
 
 def run(a: Arguments) -> dict:
     """Train and evaluate as the arguments say; returns the metrics that are also written to `out`."""
-    device = pick_device(a.device)
+    machine, device = environment(), pick_device(a.device)
     a, images, notice = resolve(a)
     if notice:
         print(f"\n*** {notice} ***\n", file=sys.stderr, flush=True)
-    out = output_folder(a)
-    save_json(asdict(a), out / "config.json")
     images = images.to(device)
     model = build_model(a, *images.statistics())
+    out = output_folder(a)
+    if not a.resume:  # else it is there, and has to agree
+        save_json(asdict(a), out / "config.json")
     print(f"{a.model_type} + {a.loss_type}: {len(images.train_images):,} images of {images.name}, {device}, results in {out}", file=sys.stderr)
     started = time.perf_counter()
     labels = images.train_labels if len(images.classes) > 1 else None
@@ -132,8 +135,9 @@ def run(a: Arguments) -> dict:
     }
     if labels is not None:
         metrics |= evaluate(model, images, a)
-    metrics |= {"total_seconds": round(time.perf_counter() - started, 2), "out": str(out), "environment": environment()}
-    torch.save(model.encoder.state_dict(), out / "encoder.pt")
+    metrics |= {"total_seconds": round(time.perf_counter() - started, 2), "out": str(out), "environment": machine}
+    with atomic(out / "encoder.pt") as temporary:
+        torch.save(model.encoder.state_dict(), temporary)
     save_json(metrics, out / "metrics.json")
     return metrics
 

@@ -5,13 +5,13 @@
 
 import argparse
 import hashlib
+import http.client
 import io
 import os
 import pickle
 import tarfile
 import urllib.error
 import urllib.request
-import zipfile
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -20,10 +20,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from .augment import column, luma, to_float
-from .runtime import InputError, atomic, generator
+from .runtime import InputError, atomic, cache_folder, generator, progress_bar
 
 SIZE = 32  # every image is SIZE x SIZE pixels
 DATASETS = ("digits", "cifar10", "folder")
@@ -67,6 +66,11 @@ class Dataset:
         return x.mean(dim=(0, 2, 3)).tolist(), x.std(dim=(0, 2, 3)).tolist()
 
 
+def chosen(train: int | None = None, test: int | None = None) -> Dataset:
+    """The data set named by JEPA_DATASET (default: digits), its first `train` and `test` images."""
+    return load(os.environ.get("JEPA_DATASET") or "digits").limited(train, test)
+
+
 def load(name: str, task: str = "classes", channels: int = 3, path: str | Path | None = None, seed: int = 0) -> Dataset:
     """A data set by name: digits, cifar10 or folder (which needs `path`).
 
@@ -100,7 +104,7 @@ def grayscale(data: Dataset) -> Dataset:
 
 def data_folder() -> Path:
     """Where data files live: JEPA_DATA, or a cache folder in the user's home."""
-    return Path(os.environ.get("JEPA_DATA") or Path.home() / ".cache" / "jepa")
+    return Path(os.environ.get("JEPA_DATA") or cache_folder())
 
 
 def offline() -> bool:
@@ -152,7 +156,7 @@ def _compose(ink: Tensor, shown: Tensor, g: torch.Generator) -> Tensor:
     # A random colour, made light over dark backgrounds and dark over light ones.
     color = torch.rand(N, 3, 1, 1, generator=g)
     dark = luma(background).mean(dim=(2, 3), keepdim=True) < 0.5
-    color = torch.where(dark, 0.55 + 0.45 * color, 0.45 * color)
+    color = torch.where(dark, 0.65 + 0.35 * color, 0.35 * color)
     return (torch.lerp(background, color.expand_as(background), alpha) * 255).round().to(torch.uint8)
 
 
@@ -161,9 +165,9 @@ def _backgrounds(N: int, g: torch.Generator) -> Tensor:
     from sklearn.datasets import load_sample_images
 
     photos = torch.from_numpy(np.stack(load_sample_images().images)).permute(0, 3, 1, 2)
-    photos = F.avg_pool2d(to_float(photos), 8)  # (2, 3, 53, 80): shrinking is the blur
+    photos = F.avg_pool2d(to_float(photos), 16)  # (2, 3, 26, 40): shrinking is the blur
     H, W = photos.shape[2:]
-    side = 12 + 20 * torch.rand(N, generator=g)  # of the square, in pixels of the shrunk photograph
+    side = 6 + 10 * torch.rand(N, generator=g)  # of the square, in pixels of the shrunk photograph
     centre = torch.rand(N, 2, generator=g) * 2 - 1  # as far as the square stays inside
     theta = torch.zeros(N, 2, 3)
     theta[:, 0, 0], theta[:, 1, 1] = side / W, side / H
@@ -203,28 +207,34 @@ def cifar10() -> Dataset:
 def _read_npz(path: Path) -> dict[str, np.ndarray]:
     try:
         with np.load(path) as file:
-            arrays = {key: file[key] for key in KEYS}
-    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise InputError("JEPA_DATA", str(path), f"a complete cifar10.npz with {', '.join(KEYS)} (reading it failed: {error})") from error
+            return _checked({key: file[key] for key in KEYS})
+    except Exception as error:  # a damaged file can make zip, its codecs and NumPy raise almost anything
+        raise InputError("JEPA_DATA", str(path), f"a complete cifar10.npz with {', '.join(KEYS)} ({error})") from error
+
+
+def _checked(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The arrays, if they are images with labels; ValueError otherwise."""
     for split in ("train", "test"):
         images, labels = arrays[f"{split}_images"], arrays[f"{split}_labels"]
-        if images.dtype != np.uint8 or images.shape[1:] != (3, SIZE, SIZE) or labels.shape != images.shape[:1]:
-            raise InputError("JEPA_DATA", str(path), f"uint8 images (N, 3, 32, 32) with labels (N,); {split} has {images.dtype} {images.shape} and {labels.shape}")
+        if images.dtype != np.uint8 or images.shape[1:] != (3, SIZE, SIZE) or len(images) == 0:
+            raise ValueError(f"{split}_images are {images.dtype} {images.shape}, not uint8 (N, 3, {SIZE}, {SIZE})")
+        if labels.shape != images.shape[:1] or labels.dtype.kind not in "ui" or labels.max() > 9 or labels.min() < 0:
+            raise ValueError(f"{split}_labels are {labels.dtype} {labels.shape}, not whole numbers from 0 to 9, one an image")
     return arrays
 
 
 def _read_batches(read, source) -> dict[str, np.ndarray]:
     """The arrays of torchvision's folder or of the archive it comes from; `read(name)` gives a file's bytes."""
     def arrays(names):
-        files = [pickle.loads(read(name), encoding="bytes") for name in names]  # noqa: S301
+        files = [pickle.loads(read(name), encoding="bytes") for name in names]
         images = np.concatenate([file[b"data"] for file in files]).reshape(-1, 3, SIZE, SIZE)
         return images, np.concatenate([file[b"labels"] for file in files]).astype(np.uint8)
 
     try:
         train, test = arrays([f"data_batch_{i}" for i in range(1, 6)]), arrays(["test_batch"])
-    except (OSError, EOFError, KeyError, ValueError, pickle.UnpicklingError) as error:
-        raise InputError("JEPA_DATA", str(source), f"CIFAR-10's complete Python batches (reading them failed: {error})") from error
-    return dict(zip(KEYS, (*train, *test), strict=True))
+        return _checked(dict(zip(KEYS, (*train, *test), strict=True)))
+    except Exception as error:  # as above, and a damaged pickle anything else
+        raise InputError("JEPA_DATA", str(source), f"CIFAR-10's complete Python batches ({error})") from error
 
 
 def _read_archive(path: Path) -> dict[str, np.ndarray]:
@@ -238,12 +248,15 @@ def _download(mirrors: tuple[str, ...], md5: str, path: Path) -> Path:
     if offline():
         raise InputError("JEPA_DATA", str(path.parent), f"{wanted} (JEPA_OFFLINE is set)")
     partial = path.with_name(path.name + ".part")
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError("JEPA_DATA", str(path.parent), f"a folder that can be written ({error})") from error
     failures = []
     for mirror in mirrors:
         try:
             _fetch(mirror, partial)
-        except (OSError, urllib.error.URLError) as error:  # what has come so far stays, to be resumed
+        except (OSError, http.client.HTTPException) as error:  # what has come so far stays, to be resumed
             failures.append(f"{mirror}: {error}")
             continue
         with open(partial, "rb") as file:
@@ -269,7 +282,8 @@ def _fetch(url: str, partial: Path, timeout: float = 30) -> None:
     with answer:
         resumed = answer.status == 206
         length = int(answer.headers.get("Content-Length") or 0)
-        bar = tqdm(desc=url.rsplit("/", 1)[-1], total=length + have * resumed or None, initial=have * resumed, unit="B", unit_scale=True)
+        total = length + have * resumed or None
+        bar = progress_bar(total=total, desc=url.rsplit("/", 1)[-1], initial=have * resumed, unit="B", unit_scale=True)
         with open(partial, "ab" if resumed else "wb") as file, bar:
             while block := answer.read(1 << 16):
                 file.write(block)
@@ -295,7 +309,7 @@ def folder(path: str | Path | None) -> Dataset:
     if not any(groups.values()):
         raise InputError("data_path", str(path), f"a folder holding at least one {' or '.join(PICTURES)} file")
     files = [(file, label) for label, names in enumerate(groups.values()) for file in names]
-    images = torch.stack([_read_picture(file) for file, _ in tqdm(files, desc="pictures", leave=False)])
+    images = torch.stack([_read_picture(file) for file, _ in progress_bar(files, desc="pictures")])
     labels = torch.tensor([label for _, label in files])
     held_out = torch.cat([torch.arange(len(names)) % 5 == 4 for names in groups.values()])
     return Dataset("folder", tuple(groups), images[~held_out], labels[~held_out], images[held_out], labels[held_out])
@@ -306,13 +320,17 @@ def _pictures(path: Path) -> list[Path]:
 
 
 def _read_picture(path: Path) -> Tensor:
-    """The middle square of a picture file, resized to (3, 32, 32)."""
+    """The middle square of a picture file, upright, over white where transparent, resized to (3, 32, 32)."""
     from PIL import Image, ImageOps
 
     try:
-        with Image.open(io.BytesIO(path.read_bytes())) as picture:
-            square = ImageOps.fit(picture.convert("RGB"), (SIZE, SIZE))
-    except (OSError, SyntaxError) as error:
+        with Image.open(io.BytesIO(path.read_bytes())) as file:
+            picture = ImageOps.exif_transpose(file)
+            if picture.mode.startswith("I"):  # 16 bits a pixel: PIL would clip them to 8, not scale
+                picture = Image.fromarray((np.asarray(picture) / 257).astype(np.uint8))
+            white = Image.new("RGBA", picture.size, "white")
+            square = ImageOps.fit(Image.alpha_composite(white, picture.convert("RGBA")).convert("RGB"), (SIZE, SIZE))
+    except (OSError, SyntaxError, ValueError) as error:
         raise InputError("data_path", str(path), f"a readable picture ({error})") from error
     return torch.from_numpy(np.asarray(square).copy()).permute(2, 0, 1)
 

@@ -202,5 +202,21 @@ def partial_views(views: Tensor, generator: torch.Generator | None = None) -> Te
     return torch.stack([partial, views[0]])
 
 
+@torch.no_grad()
+def embeddings(model: JEPA, images: Tensor, batch_size: int = 500) -> Tensor:
+    """`z` (N, D) of images (N, C, H, W) in float32, in evaluation mode; of every position, where z are maps."""
+    model.eval()
+    return torch.cat([model(batch[None])[1][0].float() for batch in images.split(batch_size)])
+
+
+@torch.no_grad()
+def settle_batchnorm(model: JEPA, images: Tensor, batches: int = 20, batch_size: int = 256) -> JEPA:
+    """Give an untrained model BatchNorm statistics of its own images; a fair baseline needs them."""
+    model.train()
+    for batch in images[: batches * batch_size].split(batch_size):
+        model(batch[None])
+    return model.eval()
+
+
 def count_parameters(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())

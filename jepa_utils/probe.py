@@ -7,9 +7,8 @@ looked at once.
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
-from .runtime import autocast, generator
+from .runtime import autocast, generator, progress_bar
 
 VALIDATION_SHARE = 0.1
 PENALTIES = (1e-5, 1e-4, 1e-3, 1e-2)
@@ -92,7 +91,7 @@ def linear_probe_sgd(
     optimizer = torch.optim.Adam(layer.parameters(), lr=lr)
     order = generator(seed)
     best, kept = -1.0, None
-    for _ in tqdm(range(epochs), desc="linear probe", leave=False):
+    for _ in progress_bar(range(epochs), desc="linear probe"):
         for pick in fit_part[torch.randperm(len(fit_part), generator=order).to(fit_part.device)].split(batch_size):
             loss = F.cross_entropy(layer(train_h[pick]), train_y[pick])
             optimizer.zero_grad()

@@ -4,12 +4,14 @@ import ctypes
 import json
 import os
 import platform
+import sys
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from tqdm import tqdm
 
 
 class InputError(ValueError):
@@ -37,7 +39,7 @@ class Budget:
 
 BUDGETS = {
     "smoke": Budget("smoke", train_images=512, test_images=256, epochs=1, batch_size=128, seeds=(0, 1)),
-    "quick": Budget("quick", train_images=10_000, test_images=2_000, epochs=6, batch_size=256, seeds=(0, 1, 2)),
+    "quick": Budget("quick", train_images=10_000, test_images=2_000, epochs=8, batch_size=256, seeds=(0, 1, 2)),
     "full": Budget("full", train_images=50_000, test_images=10_000, epochs=100, batch_size=256, seeds=(0, 1, 2)),
 }
 
@@ -56,6 +58,8 @@ def pick_device(name: str = "auto") -> torch.device:
         mps = torch.backends.mps.is_available()
         return torch.device("cuda" if torch.cuda.is_available() else "mps" if mps else "cpu")
     try:
+        if name.split(":")[0] not in ("cpu", "cuda", "mps"):
+            raise RuntimeError
         return torch.empty(0, device=name).device
     except (RuntimeError, AssertionError) as error:  # torch raises either for a missing back end
         raise InputError("device", name, "auto, cpu, mps, cuda or cuda:N, where this machine has it") from error
@@ -103,6 +107,17 @@ def _cpu_name() -> str:
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+
+
+def progress_bar(*args, **options) -> tqdm:
+    """A text progress bar that vanishes when done; in a notebook on stdout, which no front end paints red."""
+    file = sys.stdout if "ipykernel" in sys.modules else sys.stderr
+    return tqdm(*args, file=file, leave=False, mininterval=0.5, **options)
+
+
+def cache_folder() -> Path:
+    """Where files that can be made again are kept, in the user's home."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "jepa"
 
 
 @contextmanager

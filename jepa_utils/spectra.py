@@ -64,17 +64,20 @@ class CollapseReport:
                 f"effective rank {self.effective_rank:.1f} of {self.dimensions}")
 
 
-COMPLETE_STD = 0.1  # regularizers aim at 1
+COMPLETE_STD = 0.1  # of the scale that the embeddings should have
 COMPLETE_RELATIVE_STD = 0.05
 DIMENSIONAL_RANK = 0.15  # share of the dimensions
 
 
-def collapse_report(z: Tensor) -> CollapseReport:
+def collapse_report(z: Tensor, scale: float | None = 1.0) -> CollapseReport:
     """Name the state of z (N, D) by its scale and its rank.
 
-    Complete collapse: the images' embeddings hardly differ, in absolute terms (mean std under
-    COMPLETE_STD) or beside their length (COMPLETE_RELATIVE_STD). Dimensional collapse: they
-    differ, in fewer than DIMENSIONAL_RANK of min(N, D) dimensions. Healthy: neither.
+    Complete collapse: images hardly differ: the mean std is under COMPLETE_STD * scale, or the
+    spread under COMPLETE_RELATIVE_STD of the length. Dimensional collapse: they differ, but the
+    effective rank is under DIMENSIONAL_RANK * min(N, D). Healthy: neither.
+
+    `scale` is the std that healthy embeddings have: 1 for `z`, which the regularizers hold there;
+    None for features `h`, whose scale nothing fixes.
     """
     z = z.double()
     N, D = z.shape
@@ -82,7 +85,7 @@ def collapse_report(z: Tensor) -> CollapseReport:
     length = z.square().sum(dim=1).mean().sqrt()
     relative = (std.square().sum().sqrt() / length.clamp(min=1e-300)).item()
     rank = effective_rank(z)
-    if std.mean() < COMPLETE_STD or relative < COMPLETE_RELATIVE_STD:
+    if relative < COMPLETE_RELATIVE_STD or (scale and std.mean() < COMPLETE_STD * scale):
         state = "complete collapse"
     elif rank < DIMENSIONAL_RANK * min(N, D):
         state = "dimensional collapse"

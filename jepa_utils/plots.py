@@ -1,0 +1,97 @@
+"""Figures from arrays, in one style for the whole series. The only module that imports matplotlib."""
+
+import io
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.figure import Figure
+from torch import Tensor
+
+# Okabe-Ito colours: told apart by colour-blind readers and by their lightness in print.
+COLORS = {
+    "raw pixels": "#999999",
+    "untrained": "#000000",
+    "collapsed": "#D55E00",
+    "VICReg": "#0072B2",
+    "SIGReg": "#009E73",
+    "supervised": "#CC79A7",
+}
+STYLE = {
+    "figure.dpi": 110,
+    "figure.facecolor": "white",  # a page of its own, also where the notebook is dark
+    "savefig.facecolor": "white",
+    "savefig.bbox": "tight",
+    "font.size": 11,
+    "axes.titlesize": 12,
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.25,
+    "lines.linewidth": 2,
+    "legend.frameon": False,
+    "axes.prop_cycle": plt.cycler(color=["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]),
+}
+plt.rcParams.update(STYLE)
+
+
+def array(x) -> np.ndarray:
+    """A tensor or array as NumPy, on the CPU."""
+    return x.detach().float().cpu().numpy() if isinstance(x, Tensor) else np.asarray(x)
+
+
+def show(figure: Figure, alt: str) -> None:
+    """Show a figure in a notebook with a text for readers who cannot see it, and close it."""
+    from IPython.display import Image, display  # a notebook has it; a shell need not
+
+    png = io.BytesIO()
+    figure.savefig(png, format="png")
+    plt.close(figure)
+    display(Image(png.getvalue(), format="png", alt=alt))
+
+
+def picture(ax: plt.Axes, image: Tensor, title: str = "") -> None:
+    """Show one image (C, H, W), uint8 or float in [0, 1], without axes."""
+    pixels = array(image).transpose(1, 2, 0)
+    pixels = pixels / 255 if pixels.max() > 1.5 else pixels.clip(0, 1)
+    ax.imshow(pixels if pixels.shape[2] == 3 else pixels[..., 0], cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    ax.set_title(title, fontsize=9, loc="center")
+    ax.axis("off")
+
+
+def image_grid(rows: list[Tensor], row_titles: list[str] | None = None, column_titles: list[str] | None = None,
+               title: str = "", size: float = 0.95) -> Figure:
+    """Rows of images, each (N, C, H, W), with a title for every row or column."""
+    columns = max(len(row) for row in rows)
+    figure, axes = plt.subplots(len(rows), columns, figsize=(size * columns + 1.2, size * len(rows) + 0.6), squeeze=False, layout="constrained")
+    for i, row in enumerate(rows):
+        for j, ax in enumerate(axes[i]):
+            ax.axis("off")
+            if j < len(row):
+                picture(ax, row[j], column_titles[j] if column_titles and i == 0 else "")
+        if row_titles:
+            axes[i, 0].text(-0.15, 0.5, row_titles[i], transform=axes[i, 0].transAxes, ha="right", va="center", fontsize=9)
+    figure.suptitle(title, x=0.01, ha="left", fontsize=12)
+    return figure
+
+
+def spectrum(ax: plt.Axes, spectra: dict[str, Tensor], title: str = "") -> None:
+    """Eigenvalues (D,) of one or more clouds, descending, on a log axis."""
+    for name, eigvals in spectra.items():
+        values = array(eigvals)
+        ax.semilogy(np.arange(1, len(values) + 1), np.maximum(values, 1e-12), label=name, color=COLORS.get(name))
+    ax.set(xlabel="principal axis, from the widest", ylabel="variance along it", title=title)
+    ax.legend()
+
+
+def bars(ax: plt.Axes, values: dict[str, float], xlabel: str, title: str = "", errors: dict[str, float] | None = None) -> None:
+    """One horizontal bar per name, in the name's colour, with its value written at its end."""
+    names = list(values)
+    error = [errors.get(name, 0) for name in names] if errors else None
+    ax.barh(names, [values[n] for n in names], xerr=error, color=[COLORS.get(n, "#0072B2") for n in names])
+    for i, name in enumerate(names):
+        ax.text(values[name] + (errors or {}).get(name, 0), i, f" {values[name]:.1f}", va="center")
+    ax.invert_yaxis()
+    ax.grid(axis="y", visible=False)
+    ax.margins(x=0.12)
+    ax.set(xlabel=xlabel, title=title)

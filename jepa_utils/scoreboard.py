@@ -1,0 +1,98 @@
+"""The scoreboard of the series: what each way of making features is worth.
+
+`python -m jepa_utils.scoreboard build` trains its rows at the budget and saves table, figure and JSON.
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+from torch import Tensor
+
+from . import data, probe
+from .augment import PRESETS
+from .models import embeddings, settle_batchnorm
+from .runtime import Budget, budget, cache_folder, environment, pick_device, save_json
+from .spectra import collapse_report, effective_rank, eigenvalues
+from .train import build_loss, build_model, laptop, train
+
+ORDER = ("raw pixels", "untrained", "collapsed", "VICReg", "SIGReg", "supervised")
+LOSS_TYPES = {"collapsed": "none", "VICReg": "vicreg", "SIGReg": "bcs"}
+
+
+def row(name: str, train_h: Tensor, test_h: Tensor, images: data.Dataset, seconds: float = 0.0, z: Tensor | None = None) -> dict:
+    """One line: probe accuracy (percent) and effective rank of features h (N, F), seconds of training.
+
+    With embeddings z (N, D) of the test images also the state the collapse report gives them.
+    """
+    return {
+        "name": name,
+        "probe": probe.linear_probe(train_h, images.train_labels, test_h, images.test_labels),
+        "effective_rank": effective_rank(test_h),
+        "dimensions": test_h.shape[1],
+        "seconds": seconds,
+        "state": collapse_report(z).state if z is not None else "",
+    }
+
+
+def keep(new: dict, images: data.Dataset) -> list[dict]:
+    """Put a row on the scoreboard of this data set and budget, kept between notebooks; returns the board."""
+    path = cache_folder() / f"scoreboard-{images.name}-{budget().name}.json"
+    board = json.loads(path.read_text()) if path.exists() else []
+    board = [line for line in board if line["name"] != new["name"]] + [new]
+    board.sort(key=lambda line: ORDER.index(line["name"]) if line["name"] in ORDER else len(ORDER))
+    save_json(board, path)
+    return board
+
+
+def table(board: list[dict]) -> str:
+    """The rows as aligned text."""
+    head = f"{'features':<12} {'linear probe':>12} {'effective rank':>16} {'training':>10}  embeddings"
+    return "\n".join([head, *(
+        f"{line['name']:<12} {line['probe']:>10.1f} % {line['effective_rank']:>9.1f} of {line['dimensions']:<4} "
+        f"{line['seconds']:>7.0f} s  {line['state']}" for line in board)])
+
+
+def make(images: data.Dataset, budget: Budget) -> tuple[list[dict], dict[str, Tensor]]:
+    """Train every row that needs no labels; also the spectra of the embeddings z, by name."""
+    board, spectra = [row("raw pixels", *(probe.raw_pixels(x) for x in (images.train_images, images.test_images)), images)], {}
+    for name in ("untrained", *LOSS_TYPES):
+        config = laptop(LOSS_TYPES.get(name, "none"), epochs=budget.epochs, batch_size=budget.batch_size)
+        model = build_model(config, *images.statistics()).to(images.train_images.device)
+        started = time.perf_counter()
+        if name == "untrained":
+            settle_batchnorm(model, images.train_images)
+        else:
+            train(model, build_loss(config), images.train_images, PRESETS[images.name], config)
+        seconds = time.perf_counter() - started
+        z = embeddings(model, images.test_images)
+        h = [probe.features(model.encoder, x) for x in (images.train_images, images.test_images)]
+        board.append(row(name, *h, images, seconds * (name != "untrained"), z if name != "untrained" else None))
+        spectra[name] = eigenvalues(z)
+        print(table(board[-1:]).splitlines()[1], flush=True)
+    return board, spectra
+
+
+def main() -> None:
+    from . import plots  # matplotlib only when a figure is wanted
+
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[2])
+    parser.add_argument("out", nargs="?", default="build", type=Path)
+    out = parser.parse_args().out
+    work = budget()
+    images = data.load("digits").limited(work.train_images, work.test_images).to(pick_device())
+    board, spectra = make(images, work)
+    print("\n" + table(board))
+    figure, (left, right) = plots.plt.subplots(1, 2, figsize=(11, 4))
+    plots.spectrum(left, spectra, "Without a regularizer the embeddings shrink to a point")
+    plots.bars(right, {line["name"]: line["probe"] for line in board}, "linear probe, % of test images", "What the features are worth")
+    out.mkdir(parents=True, exist_ok=True)
+    figure.tight_layout()
+    figure.savefig(out / "scoreboard.png")
+    save_json({"rows": board, "environment": environment()}, out / "scoreboard.json")
+    print(f"\nsaved {out / 'scoreboard.json'} and {out / 'scoreboard.png'}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,69 @@
+"""Execute every numbered notebook, in order, into a folder: executed notebooks and HTML, a line for each.
+
+    python scripts/run_series.py build          leaves notebooks/ as it is
+    python scripts/run_series.py --in-place     writes the outputs into notebooks/, ready to commit
+"""
+
+import argparse
+import re
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
+from nbconvert import HTMLExporter
+
+NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
+
+
+def execute(path: Path) -> nbformat.NotebookNode:
+    """The notebook run top to bottom in a fresh kernel, in its own folder; only outputs differ."""
+    notebook = nbformat.read(path, as_version=4)
+    NotebookClient(notebook, timeout=None, record_timing=False, resources={"metadata": {"path": path.parent}}).execute()
+    return clean(notebook)
+
+
+def clean(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """Keep of a stream what a terminal would show in the end, and of the metadata what is the author's."""
+    for cell in notebook.cells:
+        if cell.cell_type != "code":
+            continue
+        kept = []
+        for output in cell.outputs:
+            if kept and output.output_type == kept[-1].output_type == "stream" and output.name == kept[-1].name:
+                kept[-1].text += output.text
+            else:
+                kept.append(output)
+        for output in kept:
+            if output.output_type == "stream":
+                output.text = re.sub(r"[^\n]*\r", "", output.text)
+        cell.outputs = [output for output in kept if output.get("text", "shown").strip()]
+    language = {"name": "python"}
+    notebook.metadata = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}, "language_info": language}
+    return notebook
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", nargs="?", default="build", type=Path)
+    parser.add_argument("--in-place", action="store_true")
+    parser.add_argument("--only", default="", help="start of the names to run, such as 03")
+    options = parser.parse_args()
+    options.folder.mkdir(parents=True, exist_ok=True)
+    for path in sorted(NOTEBOOKS.glob(f"{options.only}*.ipynb")):
+        started = time.perf_counter()
+        try:
+            notebook = execute(path)
+        except CellExecutionError as error:
+            sys.exit(f"{path.name} failed:\n{error}")
+        target = path if options.in_place else options.folder / path.name
+        nbformat.write(notebook, target)
+        html, _ = HTMLExporter().from_notebook_node(notebook)
+        (options.folder / path.with_suffix(".html").name).write_text(html)
+        print(f"{path.name:<40} {time.perf_counter() - started:6.1f} s", flush=True)
+
+
+if __name__ == "__main__":
+    main()

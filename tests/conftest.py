@@ -1,0 +1,66 @@
+"""Shared fixtures: no test reads or writes the user's own files, and none goes to the network by accident."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from jepa_utils import data
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))  # main.py is not in the installed package
+torch.set_num_threads(1)  # tiny tensors: threads that wait for each other cost more than they bring
+USERS_DATA = data.data_folder().absolute()  # before the environment is replaced below
+
+
+@pytest.fixture(scope="session")
+def session_cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(autouse=True)
+def own_environment(monkeypatch, session_cache):
+    """A cache folder of the tests' own, no data folder, no network."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(session_cache))
+    monkeypatch.setenv("JEPA_OFFLINE", "1")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))  # for the processes that tests start
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # likewise
+    for name in ("JEPA_DATA", "JEPA_DATASET"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def users_cifar10():
+    """The data folder of whoever runs the tests, where CIFAR-10 lies in it."""
+    if not any((USERS_DATA / name).exists() for name in ("cifar10.npz", "cifar-10-batches-py")):
+        pytest.skip(f"no CIFAR-10 in {USERS_DATA}; JEPA_DATA can name another folder")
+    return USERS_DATA
+
+
+@pytest.fixture(scope="session")
+def cifar10_arrays():
+    """50 + 20 random images under CIFAR-10's names, each class equally often."""
+    rng = np.random.default_rng(0)
+    arrays = {}
+    for split, count in (("train", 50), ("test", 20)):
+        arrays[f"{split}_images"] = rng.integers(0, 256, (count, 3, 32, 32), dtype=np.uint8)
+        arrays[f"{split}_labels"] = (np.arange(count) % 10).astype(np.uint8)
+    return arrays
+
+
+@pytest.fixture
+def data_folder(tmp_path, monkeypatch):
+    """An empty data folder that JEPA_DATA names."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    monkeypatch.setenv("JEPA_DATA", str(folder))
+    return folder
+
+
+@pytest.fixture
+def cifar10_folder(data_folder, cifar10_arrays):
+    """A data folder that holds a tiny cifar10.npz."""
+    np.savez(data_folder / "cifar10.npz", **cifar10_arrays)
+    return data_folder

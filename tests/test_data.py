@@ -1,0 +1,204 @@
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import sklearn.datasets
+import torch
+from PIL import Image
+
+from jepa_utils import data
+from jepa_utils.runtime import InputError
+
+TASKS = {"classes": 10, "present": 2}
+
+
+def fresh_digits(train=400, test=100, **options):
+    """Composed anew, past the cache."""
+    return data.digits.__wrapped__(train, test, **options)
+
+
+# ---------------------------------------------------------------------------------------- digits
+
+
+@pytest.mark.parametrize(("task", "classes"), TASKS.items())
+def test_digits_are_10000_and_2000_colour_pictures_of_balanced_classes(task, classes):
+    digits = data.load("digits", task)
+    assert len(digits.classes) == classes
+    for images, labels, count in ((digits.train_images, digits.train_labels, 10_000), (digits.test_images, digits.test_labels, 2_000)):
+        assert (images.shape, images.dtype) == ((count, 3, 32, 32), torch.uint8)
+        assert (labels.shape, labels.dtype) == ((count,), torch.int64)
+        shares = labels.bincount(minlength=classes) / count
+        assert len(shares) == classes
+        assert shares.min() > 0.5 / classes
+        assert shares.max() < 1.6 / classes
+        if task == "present":
+            assert abs(shares[1] - 0.5) < 4 * 0.5 / count**0.5  # four standard deviations of a fair coin
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_digits_are_the_same_for_the_same_seed_whatever_torchs_own_generator_does(task):
+    torch.manual_seed(1)
+    first = fresh_digits(task=task, seed=3)
+    torch.manual_seed(2)
+    again, other = fresh_digits(task=task, seed=3), fresh_digits(task=task, seed=4)
+    for key in data.KEYS:
+        assert torch.equal(getattr(first, key), getattr(again, key))
+        assert not torch.equal(getattr(first, key), getattr(other, key))
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_no_handwriting_is_shared_between_train_and_test(monkeypatch, seed):
+    sheets = sklearn.datasets.load_digits().images
+    # Every sheet becomes a class of its own, so that the labels say whose handwriting an image shows.
+    numbered = SimpleNamespace(images=sheets, target=np.arange(len(sheets)))
+    monkeypatch.setattr(sklearn.datasets, "load_digits", lambda: numbered)
+    digits = fresh_digits(10_000, 2_000, seed=seed)
+    train, test = (set(labels.tolist()) for labels in (digits.train_labels, digits.test_labels))
+    assert not train & test
+    assert len(train | test) > 0.95 * len(sheets)
+
+
+@pytest.fixture(params=[60, 200])
+def plain_paper(monkeypatch, request):
+    """Photographs without variance, and ink all over the sheets of the digits 5 to 9, none on the others."""
+    target = sklearn.datasets.load_digits().target
+    sheets = 16.0 * np.broadcast_to(target[:, None, None] >= 5, (len(target), 8, 8))
+    monkeypatch.setattr(sklearn.datasets, "load_digits", lambda: SimpleNamespace(images=sheets, target=target))
+    photo = np.full((427, 640, 3), request.param, dtype=np.uint8)
+    monkeypatch.setattr(sklearn.datasets, "load_sample_images", lambda: SimpleNamespace(images=[photo, photo]))
+    return request.param
+
+
+def test_labels_say_which_digit_is_drawn_in_a_contrasting_colour_24_to_32_pixels_wide(plain_paper):
+    digits = fresh_digits()
+    difference = (digits.train_images.int() - plain_paper).abs().amin(dim=1)  # in the channel of the least contrast
+    drawn = difference[:, 16, 16] > 0  # the sheets are wide enough to cover the middle, wherever they lie
+    assert torch.equal(drawn, digits.train_labels >= 5)
+    assert difference[drawn, 16, 16].min() > 80
+    for line in (difference[drawn, 16], difference[drawn, :, 16]):  # smooth edges: inked where ink is at least about half
+        inked = (line > 40).sum(dim=1)
+        assert inked.min() >= 23
+        assert inked.max() == 32
+
+
+def test_absent_is_background_alone_and_present_holds_a_digit(plain_paper, monkeypatch):
+    target = sklearn.datasets.load_digits().target
+    everywhere = SimpleNamespace(images=np.full((len(target), 8, 8), 16.0), target=target)
+    monkeypatch.setattr(sklearn.datasets, "load_digits", lambda: everywhere)
+    digits = fresh_digits(task="present")
+    assert digits.classes == ("absent", "present")
+    assert torch.equal((digits.train_images != plain_paper).any(dim=(1, 2, 3)).long(), digits.train_labels)
+
+
+def test_grayscale_is_the_luma_of_the_same_pictures():
+    gray, color = data.load("digits", channels=1), data.load("digits")
+    assert gray.train_images.shape == (10_000, 1, 32, 32)
+    red, green, blue = color.test_images.double().unbind(1)
+    expected = 0.299 * red + 0.587 * green + 0.114 * blue
+    assert (gray.test_images[:, 0] - expected).abs().max() < 1
+    assert torch.equal(gray.test_labels, color.test_labels)
+
+
+def test_limited_takes_the_first_of_both_parts():
+    digits = data.load("digits")
+    few = digits.limited(30)
+    assert [len(getattr(few, key)) for key in data.KEYS] == [30] * 4
+    assert [len(getattr(digits.limited(30, 7), key)) for key in data.KEYS] == [30, 30, 7, 7]
+    assert torch.equal(few.test_images, digits.test_images[:30])
+
+
+@pytest.mark.parametrize(("options", "parameter"), [
+    ({"name": "mnist"}, "dataset"), ({"name": "digits", "task": "count"}, "task"), ({"name": "digits", "channels": 2}, "dobs"),
+    ({"name": "cifar10", "task": "present"}, "task"), ({"name": "folder"}, "data_path"),
+])
+def test_load_names_the_parameter_that_it_refuses(options, parameter):
+    with pytest.raises(InputError, match=f"^{parameter}: "):
+        data.load(**options)
+
+
+# ----------------------------------------------------------------------------------------- folder
+
+
+def paint(path, color=(200, 200, 200), mode="RGB"):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (48, 48), color).convert(mode, palette=Image.Palette.ADAPTIVE).save(path)
+
+
+def test_a_labelled_folder_has_a_class_per_subfolder_and_every_fifth_picture_held_out(tmp_path):
+    for name, color in (("a", (250, 0, 0)), ("b", (0, 0, 250))):
+        for i in range(10):
+            paint(tmp_path / name / f"{i}.{('png', 'jpg', 'JPEG')[i % 3]}", color)
+        (tmp_path / name / "notes.txt").write_text("no picture")
+    (tmp_path / "empty").mkdir()
+    pictures = data.load("folder", path=tmp_path)
+    assert pictures.classes == ("a", "b")
+    for images, labels, count in ((pictures.train_images, pictures.train_labels, 8), (pictures.test_images, pictures.test_labels, 2)):
+        assert (images.shape, images.dtype, labels.dtype) == ((2 * count, 3, 32, 32), torch.uint8, torch.int64)
+        assert labels.bincount().tolist() == [count, count]
+        assert torch.equal(images[:, 2, 5, 5] > 125, labels == 1)
+
+
+def test_an_unlabelled_folder_is_one_class(tmp_path):
+    for i in range(5):
+        paint(tmp_path / f"{i}.png")
+    pictures = data.folder(tmp_path)
+    assert pictures.classes == ("unlabeled",)
+    assert (pictures.train_labels.tolist(), pictures.test_labels.tolist()) == ([0] * 4, [0])
+    assert data.load("folder", path=tmp_path, channels=1).train_images.shape == (4, 1, 32, 32)
+
+
+def test_a_few_pictures_of_a_labelled_folder_are_of_every_class(tmp_path):
+    for name in "abc":
+        for i in range(20):
+            paint(tmp_path / name / f"{i}.png")
+    assert data.folder(tmp_path).limited(24).train_labels.bincount(minlength=3).min() > 0
+
+
+@pytest.mark.parametrize(("name", "mode"), [
+    ("a.png", "RGB"), ("a.png", "L"), ("a.png", "LA"), ("a.png", "RGBA"), ("a.png", "P"), ("a.jpg", "CMYK"), ("a.jpg", "L"),
+])
+def test_pictures_of_every_mode_become_rgb_of_the_same_colour(tmp_path, name, mode):
+    paint(tmp_path / name, mode=mode)
+    assert (data.folder(tmp_path).train_images.int() - 200).abs().max() <= 2  # JPEG rounds
+
+
+def test_sixteen_bits_a_pixel_are_scaled_to_eight(tmp_path):
+    Image.fromarray(np.full((40, 40), 200 * 257, dtype=np.uint16)).save(tmp_path / "a.png")
+    assert data.folder(tmp_path).train_images.unique().tolist() == [200]
+
+
+def test_a_wide_picture_is_cut_to_its_middle_and_a_turned_photograph_set_upright(tmp_path):
+    thirds = np.zeros((32, 96, 3), dtype=np.uint8)
+    thirds[:, 32:64] = 250
+    thirds[8:16, 40:48] = 0  # a mark near the upper left corner of the middle
+    exif = Image.Exif()
+    exif[0x0112] = 3  # taken upside down
+    Image.fromarray(thirds).save(tmp_path / "a.png")
+    Image.fromarray(thirds).save(tmp_path / "b.png", exif=exif)
+    straight, turned = data.folder(tmp_path).train_images
+    assert torch.equal(straight, torch.from_numpy(thirds[:, 32:64].copy()).permute(2, 0, 1))
+    assert torch.equal(turned, straight.flip(1, 2))
+
+
+def test_hidden_files_and_folders_are_passed_over(tmp_path):
+    paint(tmp_path / "cats" / "a.png")
+    paint(tmp_path / ".ipynb_checkpoints" / "a-checkpoint.png")
+    (tmp_path / "cats" / "._a.png").write_bytes(bytes(100))  # what macOS adds to a zip
+    assert data.folder(tmp_path).classes == ("cats",)
+
+
+def test_an_empty_or_missing_folder_is_an_error_that_names_it(tmp_path):
+    (tmp_path / "notes.txt").write_text("no picture")
+    for path in (tmp_path, tmp_path / "missing", tmp_path / "notes.txt"):
+        with pytest.raises(InputError, match=f"^data_path: .*'{path}'"):
+            data.folder(path)
+
+
+@pytest.mark.parametrize("spoil", [lambda raw: b"no picture", lambda raw: b"", lambda raw: raw[: len(raw) // 2]], ids=["text", "empty", "half"])
+@pytest.mark.parametrize("name", ["a.png", "a.jpg"])
+def test_an_unreadable_picture_is_an_error_that_names_it(tmp_path, name, spoil):
+    path = tmp_path / name
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)).save(path)
+    path.write_bytes(spoil(path.read_bytes()))
+    with pytest.raises(InputError, match=f"^data_path: '{path}'"):
+        data.folder(tmp_path)

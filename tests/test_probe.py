@@ -1,0 +1,180 @@
+from contextlib import nullcontext
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+
+from jepa_utils import probe
+from jepa_utils.models import build_encoder
+from jepa_utils.runtime import generator
+
+CLASSES = 4
+PROBES = {"linear": probe.linear_probe, "sgd": probe.linear_probe_sgd, "knn": probe.knn_probe}
+each_probe = pytest.mark.parametrize("run", PROBES.values(), ids=PROBES)
+
+
+def blobs(N, F=10, apart=2.0, seed=0, center_seed=99):
+    """Features (N, F) around one centre per class, and their labels."""
+    g = generator(seed)
+    centers = apart * torch.randn(CLASSES, F, generator=generator(center_seed))
+    y = torch.randint(CLASSES, (N,), generator=g)
+    return centers[y] + torch.randn(N, F, generator=g), y
+
+
+@pytest.mark.parametrize("penalty", [0.1, 1e-2, 1e-3])
+def test_fit_logistic_is_scikit_learns(penalty):
+    h, y = blobs(300, apart=0.5)
+    weight, bias = probe.fit_logistic(h, y, penalty, iterations=500)
+    peer = LogisticRegression(C=1 / (penalty * len(h)), tol=1e-8, max_iter=5000).fit(h.double().numpy(), y.numpy())
+
+    def objective(weight, bias):
+        scores = h.double().numpy() @ weight + bias
+        likelihood = scores[np.arange(len(h)), y] - np.log(np.exp(scores).sum(axis=1))
+        return -likelihood.mean() + penalty / 2 * (weight**2).sum()
+
+    found = [part.double().numpy() for part in (weight, bias)]
+    assert objective(*found) == pytest.approx(objective(peer.coef_.T, peer.intercept_), rel=1e-5)
+    largest = np.abs(peer.coef_).max()
+    np.testing.assert_allclose(found[0], peer.coef_.T, rtol=0, atol=5e-3 * largest)
+    # A constant added to all biases changes no prediction.
+    np.testing.assert_allclose(found[1] - found[1].mean(), peer.intercept_ - peer.intercept_.mean(), rtol=0, atol=5e-3 * largest)
+
+
+def test_fit_logistic_ends_in_the_same_place_wherever_it_starts_and_leaves_the_start():
+    h, y = blobs(300, apart=0.5)
+    weight, bias = probe.fit_logistic(h, y, 1e-2)
+    start = torch.randn(10, CLASSES, generator=generator(1)), torch.zeros(CLASSES)
+    before = start[0].clone()
+    again, _ = probe.fit_logistic(h, y, 1e-2, start)
+    torch.testing.assert_close(again, weight, rtol=0, atol=5e-3)
+    assert torch.equal(start[0], before)
+
+
+@each_probe
+def test_probes_read_separable_features(run):
+    train, test = blobs(600), blobs(300, seed=1)
+    assert run(*train, *test) > 99
+
+
+@each_probe
+def test_probes_read_nothing_from_labels_drawn_at_random(run):
+    train_h, test_h = (torch.randn(2000, 10, generator=generator(seed)) for seed in (0, 1))
+    train_y, test_y = (torch.randint(CLASSES, (2000,), generator=generator(seed)) for seed in (2, 3))
+    assert run(train_h, train_y, test_h, test_y) == pytest.approx(100 / CLASSES, abs=4)  # four standard deviations
+
+
+@each_probe
+def test_probes_ignore_a_features_offset_and_unit(run):
+    train, test = blobs(400, apart=1.0), blobs(300, apart=1.0, seed=1)
+    stretch = 10 ** torch.linspace(-3, 3, 10) if run is not probe.knn_probe else torch.tensor(1e-3)
+    shift = 0 if run is probe.knn_probe else 5 * stretch  # cosines need the features' origin and shape
+    expected = run(*train, *test)
+    assert run(train[0] * stretch + shift, train[1], test[0] * stretch + shift, test[1]) == pytest.approx(expected, abs=0.7)
+
+
+@each_probe
+@pytest.mark.parametrize("seed", range(4))
+def test_no_probe_chooses_by_the_test_labels(run, seed):
+    """Each prediction is right under exactly one of the shifts of all test labels, if it is always the same one."""
+    train_h, train_y = blobs(60, F=30, apart=0.3, seed=seed)  # few and noisy: choices change the predictions
+    test_h, test_y = blobs(100, F=30, apart=0.3, seed=seed + 10)
+    scores = [run(train_h, train_y, test_h, (test_y + shift) % CLASSES) for shift in range(CLASSES)]
+    assert sum(scores) == pytest.approx(100, abs=1e-3)
+
+
+@each_probe
+def test_no_probe_adapts_to_the_test_features(run):
+    train, (test_h, test_y) = blobs(200, apart=0.5), blobs(400, apart=0.5, seed=1)
+    halves = [run(*train, test_h[part], test_y[part]) for part in (slice(0, 200), slice(200, 400))]
+    assert run(*train, test_h, test_y) == pytest.approx(sum(halves) / 2, abs=1e-3)
+
+
+def test_the_penalty_is_the_best_on_the_validation_part(monkeypatch):
+    train, test = blobs(400, F=60, apart=0.25), blobs(100, F=60, apart=0.25, seed=1)
+    penalties = (1e3, 1e-1, 1e-5)
+    fits, fit = [], probe.fit_logistic
+    monkeypatch.setattr(probe, "fit_logistic", lambda h, y, penalty, *more: fits.append((penalty, len(h))) or fit(h, y, penalty, *more))
+    probe.linear_probe(*train, *test, penalties)
+    assert sorted(fits[:-1]) == sorted((penalty, 360) for penalty in penalties)
+    rest, held_out = probe.validation_split(400)
+    h, _ = probe.standardize(train[0], train[0])
+    scores = {}
+    for penalty in penalties:
+        weight, bias = fit(h[rest], train[1][rest], penalty, iterations=500)
+        scores[penalty] = probe.accuracy(h[held_out] @ weight + bias, train[1][held_out])
+    assert len(set(scores.values())) == 3  # else there is nothing to choose
+    assert fits[-1] == (max(scores, key=scores.get), 400)  # then refitted on everything
+
+
+def numpy_knn(train_h, train_y, test_h, k, temperature):
+    train, test = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (train_h, test_h))
+    guesses = []
+    for query in test:
+        cosine = train @ query
+        votes = np.zeros(train_y.max() + 1)
+        for i in np.argsort(-cosine)[:k]:
+            votes[train_y[i]] += np.exp(cosine[i] / temperature)
+        guesses.append(votes.argmax())
+    return np.array(guesses)
+
+
+@pytest.mark.parametrize(("k", "temperature"), [(1, 0.07), (20, 0.07), (20, 5.0), (500, 0.5)])
+def test_knn_is_the_loop_over_neighbours(k, temperature):
+    (train_h, train_y), (test_h, _) = blobs(120, apart=0.4), blobs(1100, apart=0.4, seed=1)  # more than one part of queries
+    train_h, test_h = train_h.double(), test_h.double()
+    guesses = torch.tensor(numpy_knn(train_h.numpy(), train_y.numpy(), test_h.numpy(), k, temperature))
+    assert probe.knn_probe(train_h, train_y, test_h, guesses, k, temperature) == 100
+
+
+def test_standardize_uses_the_training_features_and_silences_dead_ones():
+    train, test = blobs(200)[0] * 7 + 3, blobs(50, seed=1)[0] * 7 + 3
+    train[:, 2], train[:, 5] = 0.1, 0.0  # dead
+    a, b = probe.standardize(train, test)
+    alive = torch.tensor([i not in (2, 5) for i in range(10)])
+    torch.testing.assert_close(a.mean(dim=0), torch.zeros(10), rtol=0, atol=1e-5)
+    torch.testing.assert_close(a.std(dim=0), alive.float(), rtol=0, atol=1e-5)
+    array, mean, std = test.numpy(), train.numpy().mean(axis=0), train.numpy().std(axis=0, ddof=1)
+    np.testing.assert_allclose(b[:, alive], ((array - mean) / np.where(alive, std, 1))[:, alive], rtol=1e-4, atol=1e-5)
+    assert (b[:, ~alive] == 0).all()
+    assert (probe.standardize(torch.ones(5, 3), torch.rand(4, 3))[1] == 0).all()
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_features_leave_the_encoder_as_it_was(training):
+    encoder = build_encoder(dobs=3, henc=4).train(training)
+    before = {name: value.clone() for name, value in encoder.state_dict().items()}
+    h = probe.features(encoder, torch.randint(0, 256, (10, 3, 32, 32), dtype=torch.uint8), batch_size=4)
+    assert all(module.training == training for module in encoder.modules())
+    assert all(torch.equal(value, before[name]) for name, value in encoder.state_dict().items())
+    assert h.shape == (10, 16)
+    assert h.dtype == torch.float32
+    assert not h.requires_grad
+
+
+def test_features_are_those_of_evaluation_mode_whatever_the_batch_size(monkeypatch):
+    monkeypatch.setattr(probe, "autocast", lambda device: nullcontext())
+    encoder, images = build_encoder(dobs=3, henc=4).train(), torch.rand(10, 3, 32, 32, generator=generator(0))
+    h = probe.features(encoder, images, batch_size=3)
+    torch.testing.assert_close(h, probe.features(encoder, images), rtol=1e-4, atol=1e-5)
+    with torch.no_grad():
+        torch.testing.assert_close(h, encoder.eval()(images), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("N", "share", "held_out"), [(100, 0.1, 10), (7, 0.5, 4), (5, 0.01, 1)])
+def test_validation_split_is_disjoint_covering_and_decided_by_its_seed(N, share, held_out):
+    rest, validation = probe.validation_split(N, share, seed=3)
+    assert len(validation) == held_out
+    assert sorted([*rest.tolist(), *validation.tolist()]) == list(range(N))
+    assert all(map(torch.equal, probe.validation_split(N, share, seed=3), (rest, validation)))
+    assert not torch.equal(torch.cat(probe.validation_split(N, share, seed=4)), torch.cat([rest, validation]))
+
+
+def test_accuracy_is_the_percentage_of_rows_led_by_their_label():
+    scores = torch.tensor([[2.0, 1, 0], [0, 1, 2], [5, 6, 1], [-1, -2, -3]])
+    assert probe.accuracy(scores, torch.tensor([0, 1, 1, 0])) == 75
+
+
+def test_raw_pixels_are_the_flattened_images():
+    images = torch.randint(0, 256, (3, 2, 4, 5), dtype=torch.uint8)
+    np.testing.assert_allclose(probe.raw_pixels(images), images.numpy().reshape(3, 40) / 255, rtol=1e-6)

@@ -1,0 +1,188 @@
+import ast
+import math
+from dataclasses import fields, replace
+
+import pytest
+import torch
+from conftest import ROOT
+from torch import nn
+from training import IMAGES, LABELS, TINY, assert_same_weights, fit, without
+
+from jepa_utils import data, losses, train
+from jepa_utils.augment import CIFAR10
+from jepa_utils.runtime import InputError
+from jepa_utils.train import TrainConfig, build_loss, build_model, build_optimizer, lr_at
+
+# ------------------------------------------------------------------------- schedule and configuration
+
+
+@pytest.mark.parametrize(("steps", "warmup"), [(1000, 0.05), (1000, 0.0), (1000, 1.0), (37, 0.3), (2, 0.5)])
+def test_the_rate_rises_linearly_to_lr_then_falls_to_its_final_share(steps, warmup):
+    rates = [lr_at(step, steps, 0.5, warmup) for step in range(steps)]
+    rising = round(warmup * steps)
+    assert rates[:rising] == pytest.approx([0.5 * (i + 1) / rising for i in range(rising)])  # never 0, lr at the end of warm-up
+    falling = rates[rising:]
+    assert falling == sorted(falling, reverse=True)
+    if len(falling) > 1:
+        assert (falling[0], falling[-1]) == (pytest.approx(0.5), pytest.approx(0.5 * train.FINAL_LR))
+        assert lr_at(steps - 1, steps, 0.5, warmup, final=0.2) == pytest.approx(0.1)
+        middle = falling[len(falling) // 2]
+        assert len(falling) % 2 == 0 or middle == pytest.approx(0.5 * (1 + train.FINAL_LR) / 2)  # half-way down a cosine
+
+
+def test_one_step_is_taken_at_full_rate():
+    assert lr_at(0, 1, 0.5) == 0.5
+
+
+def fields_read(source):
+    """Names of attributes read from a configuration in Python source; reads inside `validate` are no use of a value."""
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef) and node.name == "validate":
+            node.body = []
+    reads = [node for node in ast.walk(tree) if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load)]
+    return {node.attr for node in reads if getattr(node.value, "id", getattr(node.value, "attr", "")) in ("config", "c", "a", "arguments")}
+
+
+def test_every_field_of_the_configuration_is_read_somewhere():
+    assert fields_read("config.lr; config.unread = 1; other.foreign; self.config.seed\ndef validate(c): c.checked") == {"lr", "seed"}
+    read = set().union(*(fields_read(path.read_text()) for path in [ROOT / "main.py", *(ROOT / "jepa_utils").glob("*.py")]))
+    assert {field.name for field in fields(TrainConfig)} - read == set()
+
+
+NAN = math.nan
+
+
+@pytest.mark.parametrize(("name", "value"), [
+    ("model_type", "resnet50"), ("loss_type", "simclr"), ("predictor", "rnn"), ("optimizer", "sgd"), ("scale", "paper"), ("dobs", 2), ("dobs", 0),
+    *[(name, value) for name in ("std_coeff", "cov_coeff", "sim_loss_weight", "var_loss_weight", "cov_loss_weight", "lmbd", "weight_decay")
+      for value in (-1.0, NAN, math.inf)],
+    *[(name, value) for name in ("lr", "probe_lr") for value in (0.0, -1e-3, NAN, math.inf)],
+    *[(name, value) for name in ("henc", "dstc", "hpre", "stride", "patch_size", "slices", "epochs", "max_steps", "checkpoint_every")
+      for value in (0, -1, NAN, 1.5)],
+    ("batch_size", 1), ("batch_size", NAN), ("views", 1), ("points", 1), ("warmup", -0.1), ("warmup", 1.1), ("warmup", NAN),
+    ("projector", "512-"), ("projector", "0"), ("projector", "a-b"), ("projector", "-5"), ("projector", "5²"),
+])
+def test_validate_names_the_parameter_that_it_refuses(name, value):
+    with pytest.raises(InputError, match=f"^{name}: "):
+        replace(TINY, **{name: value}).validate()
+
+
+@pytest.mark.parametrize(("changes", "name"), [
+    ({"scale": "lejepa"}, "lmbd"),  # 10 by default, there a share
+    ({"predictor": "conv", "projector": "16"}, "projector"),
+    ({"predictor": "conv", "views": 3}, "views"),  # a partial view and the whole: there are always two
+])
+def test_validate_refuses_values_that_do_not_go_together(changes, name):
+    with pytest.raises(InputError, match=f"^{name}: "):
+        replace(TINY, **changes).validate()
+
+
+def test_validate_gives_back_a_good_configuration():
+    assert TINY.validate() is TINY
+    replace(TINY, std_coeff=0.0, weight_decay=0.0, projector="16-8", scale="lejepa", lmbd=0.05, max_steps=1, warmup=0).validate()
+
+
+def test_a_batch_larger_than_the_data_is_refused():
+    with pytest.raises(InputError, match=r"^batch_size: 49 .* 2 to 48"):
+        fit(replace(TINY, batch_size=49))
+
+
+# ------------------------------------------------------------------------------------------- training
+
+
+@pytest.mark.parametrize("changes", [
+    {"loss_type": "vc"}, {"loss_type": "vicreg", "projector": "64-32"}, {"loss_type": "bcs", "views": 3}, {"loss_type": "none", "predictor": "mlp"},
+    {"loss_type": "vc", "predictor": "conv"}, {"loss_type": "vicreg", "projector": "64-32", "optimizer": "lars", "lr": 0.3},
+], ids=lambda changes: "-".join(map(str, changes.values())))
+def test_training_decreases_the_loss(changes):
+    config = replace(TINY, **({"henc": 8, "dstc": 32, "batch_size": 32, "lr": 1e-2, "epochs": 16} | changes))
+    digits = data.digits(128, 10)
+    _, history = fit(config, images=digits.train_images, labels=digits.train_labels)
+    assert [record["epoch"] for record in history] == list(range(1, 17))
+    assert history[-1]["loss"] < 0.95 * history[0]["loss"]
+    for record in history:
+        terms = [value for name, value in record.items() if name not in ("epoch", "loss", "online_probe", "lr")]
+        assert record["loss"] == pytest.approx(sum(terms))
+        assert 0 <= record["online_probe"] <= 100
+
+
+def test_the_seed_decides_the_run_and_the_state_of_torchs_own_generator_does_not():
+    model, history = fit()
+    built = build_model(TINY)
+    torch.manual_seed(123)  # another cell of a notebook drew random numbers
+    again = train.train(built, build_loss(TINY), IMAGES, CIFAR10, TINY, LABELS, progress=False)
+    assert without(again, "seconds") == history
+    assert_same_weights(model, built)
+    assert fit(replace(TINY, seed=1))[1] != history
+
+
+def test_the_seed_decides_the_slices(monkeypatch):
+    drawn = spy_on_slices(monkeypatch)
+    for seed in (0, 0, 1):
+        fit(replace(TINY, loss_type="bcs", seed=seed, epochs=1))
+    first, again, other = drawn[:3], drawn[3:6], drawn[6:]
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+    assert not any(torch.equal(a, b) for a, b in zip(first, other, strict=True))
+    assert not torch.equal(first[0], first[1])  # new ones at every step
+
+
+def spy_on_slices(monkeypatch):
+    """The list to which every call adds the directions that it draws."""
+    drawn, draw = [], losses.random_directions
+    monkeypatch.setattr(losses, "random_directions", lambda *args, **options: drawn.append(draw(*args, **options)) or drawn[-1])
+    return drawn
+
+
+def test_max_steps_stops_in_the_middle_of_an_epoch_at_the_end_of_the_schedule():
+    seen = []
+    _, history = fit(replace(TINY, max_steps=4), loss=lambda z, predicted, step: seen.append(step) or {"prediction": z.square().mean()})
+    assert seen == [0, 1, 2, 3]  # three steps an epoch
+    assert len(history) == 2
+    assert history[-1]["lr"] == pytest.approx(TINY.lr * train.FINAL_LR)
+
+
+def test_unlabelled_images_train_the_same_encoder_as_labelled_ones():
+    """The online probe, trained beside it, sends no gradient into the model and moves none of its random numbers."""
+    labelled, history = fit()
+    unlabelled, plain = fit(labels=None)
+    assert_same_weights(labelled, unlabelled)
+    assert without(history, "online_probe") == plain
+
+
+def test_the_online_probe_learns():
+    colours = torch.stack([torch.full((3, 32, 32), 60 * i, dtype=torch.uint8) for i in range(4)])[LABELS]
+    _, history = fit(replace(TINY, probe_lr=0.05, epochs=15), images=colours)
+    assert history[-1]["online_probe"] > 60  # of four classes
+
+
+@pytest.mark.parametrize("model_type", ["resnet5", "vit_s"])
+@pytest.mark.parametrize("optimizer", ["adamw", "lars"])
+def test_weight_decay_spares_biases_and_norms_and_nothing_else(model_type, optimizer):
+    config = replace(TINY, model_type=model_type, optimizer=optimizer, patch_size=16, projector="16-8", weight_decay=0.3)
+    model = build_model(config)
+    norms = (nn.BatchNorm1d, nn.BatchNorm2d, nn.LayerNorm)
+    spared = {id(p) for module in model.modules() if isinstance(module, norms) for p in module.parameters()}
+    spared |= {id(p) for name, p in model.named_parameters() if name.endswith("bias")}
+    decay = {id(p): group["weight_decay"] for group in build_optimizer(config, model).param_groups for p in group["params"]}
+    assert decay == {id(p): 0.0 if id(p) in spared else 0.3 for p in model.parameters()}
+
+
+class OnDevice(torch.Tensor):
+    """Images and all that is computed from them; counts the times that Python waits for a value."""
+
+    waits = 0
+
+    @classmethod
+    def __torch_function__(cls, function, types, args=(), kwargs=None):
+        name = getattr(function, "__name__", "")
+        cls.waits += name in ("item", "tolist", "cpu", "numpy", "nonzero", "__bool__", "__float__", "__int__", "__index__", "__array__", "__contains__")
+        return super().__torch_function__(function, types, args, kwargs or {})
+
+
+@pytest.mark.parametrize("changes", [{"loss_type": "vicreg"}, {"loss_type": "bcs"}, {"loss_type": "vc", "predictor": "conv"}], ids=str)
+def test_the_loop_waits_for_the_device_once_an_epoch_not_at_every_step(monkeypatch, changes):
+    monkeypatch.setattr(OnDevice, "waits", 0)
+    config = replace(TINY, epochs=2, batch_size=4, **changes)  # 12 steps an epoch
+    fit(config, images=IMAGES.as_subclass(OnDevice))
+    assert OnDevice.waits == 2  # one look at the logged losses at the end of each epoch
