@@ -9,6 +9,7 @@ import time
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from simple_parsing import ArgumentParser
@@ -52,6 +53,9 @@ class Arguments(TrainConfig):
     resume: bool = False  # go on from the checkpoint in --out
     json: bool = False  # print all final figures as one JSON object on the last line
 
+    MAY_DIFFER_ON_RESUME: ClassVar[frozenset[str]] = TrainConfig.MAY_DIFFER_ON_RESUME | {
+        "data_path", "probe_epochs", "device", "out", "resume", "json"}
+
 
 def resolve(arguments: Arguments) -> tuple[Arguments, data.Dataset, str]:
     """Fill in what the command line left open and load the data; also a notice, empty if all is as asked."""
@@ -81,6 +85,8 @@ def resolve(arguments: Arguments) -> tuple[Arguments, data.Dataset, str]:
     a.augmentation = a.augmentation or a.dataset
     images = images.limited(a.limit)
     check_batch_size(a.batch_size, len(images.train_images))
+    if len(images.test_images) == 0:
+        raise InputError("data_path", a.data_path, "at least 5 pictures: a fifth of them is the test set")
     return a, images, notice
 
 

@@ -49,8 +49,10 @@ class Augmentation:
             raise InputError("hue", self.hue, "a shift from 0 to 0.5 turns")
         if not 0 < self.scale[0] <= self.scale[1] <= 1:
             raise InputError("scale", self.scale, "(low, high) with 0 < low <= high <= 1")
-        if not 0 < self.ratio[0] <= self.ratio[1]:
-            raise InputError("ratio", self.ratio, "(low, high) with 0 < low <= high")
+        for name in ("ratio", "sigma"):
+            low, high = getattr(self, name)
+            if not 0 < low <= high:
+                raise InputError(name, (low, high), "(low, high) with 0 < low <= high")
 
 
 CIFAR10 = Augmentation()  # the recipe that VICReg implementations use on CIFAR-10
@@ -66,19 +68,21 @@ def make_views(
 
     images (N, C, H, W), uint8 or float in [0, 1] -> (views, N, C, H, W), float32 in [0, 1].
     """
-    return torch.stack([augment(images, augmentation, generator) for _ in range(views)])
+    N, C, H, W = images.shape
+    out = torch.empty(views, N, C, H, W, device=images.device)
+    size = CPU_CHUNK if images.device.type == "cpu" else N
+    for view in out:
+        drawn = draw_parameters(images.shape, augmentation, generator)
+        order = torch.randperm(4, generator=generator).tolist()
+        values = torch.stack(list(drawn.values())).to(images.device, non_blocking=True)  # (parameters, N): one copy
+        for source, target, chunk in zip(images.split(size), view.split(size), values.split(size, dim=1), strict=True):
+            target.copy_(apply_parameters(source, augmentation, dict(zip(drawn, chunk, strict=True)), order))
+    return out
 
 
 def augment(images: Tensor, augmentation: Augmentation, generator: torch.Generator | None = None) -> Tensor:
     """One random view of every image: (N, C, H, W) -> (N, C, H, W), float32 in [0, 1]."""
-    size = CPU_CHUNK if images.device.type == "cpu" else len(images)
-    drawn = draw_parameters(images.shape, augmentation, generator)
-    order = torch.randperm(4, generator=generator).tolist()
-    values = torch.stack(list(drawn.values())).to(images.device, non_blocking=True)  # (parameters, N): one copy
-    return torch.cat([
-        apply_parameters(part, augmentation, dict(zip(drawn, chunk, strict=True)), order)
-        for part, chunk in zip(images.split(size), values.split(size, dim=1), strict=True)
-    ])
+    return make_views(images, augmentation, 1, generator)[0]
 
 
 def draw_parameters(
@@ -120,7 +124,7 @@ def apply_parameters(images: Tensor, a: Augmentation, p: dict[str, Tensor], orde
             if getattr(a, name) and (color or in_gray_too):
                 x = operation(x, p[name])
     if a.grayscale and color:
-        x = blend(x, luma(x), 1 - p["grayscale"])
+        x = torch.lerp(x, luma(x).expand_as(x), column(p["grayscale"]))
     if a.blur:
         x = torch.where(column(p["blur"]) > 0, gaussian_blur(x, p["sigma"]), x)
     if a.solarize:
@@ -192,12 +196,12 @@ def adjust_hue(x: Tensor, shift: Tensor) -> Tensor:
     hue = torch.lerp(green - blue, green_or_blue, not_red)
     hue = hue.div_(chroma.clamp(min=1e-12)).add_(6 * shift[:, None, None])
     hue = hue.sub_(torch.floor(hue / 6), alpha=6)  # in [0, 6): red 0, green 2, blue 4
-    # The share of the chroma each channel holds is a trapezoid around its own hue.
-    out = torch.empty_like(x)
-    out[:, 0] = (hue - 3).abs_().sub_(1)
-    out[:, 1] = (hue - 2).abs_().neg_().add_(2)
-    out[:, 2] = (hue - 4).abs_().neg_().add_(2)
-    return out.clamp_(0, 1).sub_(1).mul_(chroma[:, None]).add_(value[:, None])
+    # Each channel falls short of the value by chroma times a trapezoid around its own hue.
+    short = torch.empty_like(x)
+    torch.sub(hue, 3, out=short[:, 0]).abs_().sub_(2)
+    torch.sub(hue, 2, out=short[:, 1]).abs_().neg_().add_(1)
+    torch.sub(hue, 4, out=short[:, 2]).abs_().neg_().add_(1)
+    return torch.addcmul(value[:, None], chroma[:, None], short.clamp_(-1, 0))
 
 
 COLOR_OPERATIONS = (
@@ -220,7 +224,7 @@ def gaussian_blur(x: Tensor, sigma: Tensor, reach: int = 2) -> Tensor:
 
 def solarize(x: Tensor, on: Tensor) -> Tensor:
     """Invert the values of at least 0.5 in the images where `on` (N,) is 1."""
-    return x - column(on) * (2 * x - 1).clamp_(min=0)  # without a branch: 1 - x is x - (2 x - 1)
+    return torch.minimum(x, column(2 - on) - x)  # 1 - x where that is the smaller; 2 - x never is
 
 
 def random_partial(x: Tensor, share: float = 0.5, patch: int = 8, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:

@@ -128,16 +128,18 @@ def digits(train: int = 10_000, test: int = 2_000, task: str = "classes", seed: 
     bundle = load_digits()
     ink = torch.from_numpy(bundle.images).float()[:, None] / 16  # (1797, 1, 8, 8), 0 paper to 1 ink
     writing = torch.from_numpy(bundle.target)
-    order = torch.randperm(len(ink), generator=generator(seed))
-    test_part, train_part = order[:360], order[360:]
+    shuffled = torch.randperm(len(ink), generator=generator(seed))
+    by_digit = [shuffled[writing[shuffled] == digit] for digit in range(10)]  # a fifth of each for the test set
+    pools = {"train": [pool[len(pool) // 5 :] for pool in by_digit], "test": [pool[: len(pool) // 5] for pool in by_digit]}
     parts = {}
-    for split, part, count in (("train", train_part, train), ("test", test_part, test)):
+    for split, count in (("train", train), ("test", test)):
         g = generator(2 * seed + (split == "test"))
-        pick = part[torch.randint(len(part), (count,), generator=g)]
-        shown = torch.rand(count, generator=g) < (0.5 if task == "present" else 1.0)
-        images = _compose(ink[pick], shown, g)
-        labels = shown.long() if task == "present" else writing[pick]
-        parts |= {f"{split}_images": images, f"{split}_labels": labels}
+        order = torch.randperm(count, generator=g)
+        labels = order % 10  # as many of each digit as of the others
+        pick = torch.tensor([pools[split][label][torch.randint(len(pools[split][label]), (), generator=g)] for label in labels])
+        shown = order % 20 < 10 if task == "present" else torch.ones(count, dtype=torch.bool)
+        parts[f"{split}_images"] = _compose(ink[pick], shown, g)
+        parts[f"{split}_labels"] = shown.long() if task == "present" else labels
     classes = ("absent", "present") if task == "present" else tuple("0123456789")
     return Dataset("digits", classes, **parts)
 
@@ -177,7 +179,7 @@ def _backgrounds(N: int, g: torch.Generator) -> Tensor:
     out = torch.empty(N, 3, SIZE, SIZE)
     for i, photo in enumerate(photos):
         grids = grid[which == i]
-        out[which == i] = F.grid_sample(photo.expand(len(grids), -1, -1, -1), grids, align_corners=False)
+        out[which == i] = F.grid_sample(photo.expand(len(grids), -1, -1, -1), grids, padding_mode="border", align_corners=False)
     return out.clamp(0, 1)
 
 
@@ -298,25 +300,27 @@ def _fetch(url: str, partial: Path, timeout: float = 30) -> None:
 def folder(path: str | Path | None) -> Dataset:
     """One's own pictures: `path/<class>/*.png|jpg`, or unlabeled `path/*`, resized to 32 x 32.
 
-    Every fifth picture of each class is held out as the test set. Unlabeled pictures are all of
-    one class, so that probes have nothing to tell apart.
+    In a fixed random order; a fifth is held out as the test set. Unlabeled pictures are all of one
+    class, so that probes have nothing to tell apart. Names that start with a dot are passed over.
     """
     root = Path(path) if path else None
     if root is None or not root.is_dir():
         raise InputError("data_path", path, "a folder of pictures: path/<class>/*.png|jpg or path/*.png|jpg")
-    groups = {child.name: _pictures(child) for child in sorted(root.iterdir()) if child.is_dir()}
+    groups = {child.name: _pictures(child) for child in sorted(root.iterdir()) if child.is_dir() and child.name[0] != "."}
     groups = {name: files for name, files in groups.items() if files} or {"unlabeled": _pictures(root)}
-    if not any(groups.values()):
-        raise InputError("data_path", str(path), f"a folder holding at least one {' or '.join(PICTURES)} file")
     files = [(file, label) for label, names in enumerate(groups.values()) for file in names]
-    images = torch.stack([_read_picture(file) for file, _ in progress_bar(files, desc="pictures")])
+    if not files:
+        raise InputError("data_path", str(path), f"a folder holding at least one {' or '.join(PICTURES)} file")
+    with progress_bar(files, desc="pictures") as bar:
+        images = torch.stack([_read_picture(file) for file, _ in bar])
     labels = torch.tensor([label for _, label in files])
-    held_out = torch.cat([torch.arange(len(names)) % 5 == 4 for names in groups.values()])
-    return Dataset("folder", tuple(groups), images[~held_out], labels[~held_out], images[held_out], labels[held_out])
+    order = torch.randperm(len(files), generator=generator(0))
+    test, train = order.tensor_split([len(files) // 5])
+    return Dataset("folder", tuple(groups), images[train], labels[train], images[test], labels[test])
 
 
 def _pictures(path: Path) -> list[Path]:
-    return sorted(file for file in path.iterdir() if file.suffix.lower() in PICTURES)
+    return sorted(file for file in path.iterdir() if file.suffix.lower() in PICTURES and file.name[0] != ".")
 
 
 def _read_picture(path: Path) -> Tensor:

@@ -16,7 +16,7 @@ def prediction(predicted: Tensor, z: Tensor) -> Tensor:
 
     predicted (P, N, D), P <= V: predicted[i] is compared with every z[j], j != i.
     """
-    V, P = len(z), len(predicted)
+    V, P = sizes(z)[0], len(predicted)
     predicted, z = predicted.float(), z.float()
     return sum(F.mse_loss(predicted, z.roll(-s, 0)[:P]) for s in range(1, V)) / (V - 1)
 
@@ -36,7 +36,7 @@ def variance(z: Tensor, margin: float = 1.0, eps: float = 1e-4) -> Tensor:
     0 when every dimension varies by at least `margin`; margin - sqrt(eps) at complete collapse.
     VICReg (arXiv 2105.04906) eq. 1-2, with the unbiased variance.
     """
-    check(z)
+    V, N, D = sizes(z)
     std = torch.sqrt(z.float().var(dim=1) + eps)  # (V, D)
     return F.relu(margin - std).mean()
 
@@ -47,8 +47,7 @@ def covariance(z: Tensor) -> Tensor:
     0 when the dimensions are uncorrelated. VICReg (arXiv 2105.04906) eq. 3-4. Costs D^2 N
     operations, or D N^2 where the batch is the smaller: Z'Z and ZZ' have the same norm.
     """
-    check(z)
-    V, N, D = z.shape
+    V, N, D = sizes(z)
     z = z.float() - z.float().mean(dim=1, keepdim=True)
     product = z.mT @ z if D <= N else z @ z.mT  # (V, D, D) or (V, N, N)
     total = product.square().sum(dim=(1, 2))
@@ -79,7 +78,7 @@ def vc(z: Tensor, predicted: Tensor | None = None, std_coeff: float = 10.0, cov_
     With V = 2, sim/var/cov weights of `vicreg` in proportion s : v : c are std_coeff = v / (2 s) and
     cov_coeff = c (D - 1) / s.
     """
-    V, _, D = z.shape
+    V, N, D = sizes(z)
     return {
         "prediction": prediction(z if predicted is None else predicted, z),
         "variance": std_coeff * V * variance(z),
@@ -119,7 +118,7 @@ def sigreg(z: Tensor, directions: Tensor, points: int = 10, t_max: float = 3.0) 
     embeddings, 0.41 when all of them are 0. LeJEPA (arXiv 2511.08544), algorithm 1; the defaults
     are EB-JEPA's grid.
     """
-    check(z)
+    V, N, D = sizes(z)
     slices = z.float() @ directions.float()  # (V, N, K)
     t, weights = frequencies(points, t_max)
     return EppsPulley.apply(slices, tuple(t.tolist()), tuple(weights.tolist())).mean()
@@ -166,7 +165,7 @@ def bcs(
     common factor when lmbd_eb = (2 V / (V - 1)) * N * lmbd / (1 - lmbd): 10 at N = 256 and two views
     is LeJEPA's 0.0097.
     """
-    V, N, D = z.shape
+    V, N, D = sizes(z)
     if scale not in ("eb", "lejepa"):
         raise InputError("scale", scale, "eb, lejepa")
     agreement = prediction(z if predicted is None else predicted, z)
@@ -176,9 +175,10 @@ def bcs(
     return {"prediction": agreement, "sigreg": lmbd * statistic}
 
 
-def check(z: Tensor) -> None:
-    """Refuse embeddings that no batch statistic can be taken of."""
+def sizes(z: Tensor) -> tuple[int, int, int]:
+    """V, N, D of embeddings; refuses those that no batch statistic can be taken of."""
     if z.ndim != 3:
         raise InputError("z", tuple(z.shape), "embeddings of shape (V, N, D): views, images, dimensions")
     if z.shape[1] < 2:
         raise InputError("batch_size", z.shape[1], "at least 2 images: a spread needs two")
+    return z.shape

@@ -19,13 +19,14 @@ class Normalize(nn.Module):
 
     def __init__(self, mean: list[float], std: list[float]):
         super().__init__()
-        self.register_buffer("mean", torch.tensor(mean)[:, None, None])
-        self.register_buffer("std", torch.tensor(std)[:, None, None])
+        mean, std = torch.tensor(mean)[:, None, None], torch.tensor(std)[:, None, None]
+        self.register_buffer("scale", 1 / std)  # (C, 1, 1)
+        self.register_buffer("shift", -mean / std)  # x * scale + shift is one pass; a difference and a quotient are two
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.ndim != 4 or x.shape[1] != len(self.mean):
-            raise InputError("images", tuple(x.shape), f"shape (N, {len(self.mean)}, H, W), the encoder's channel count")
-        x = (to_float(x) - self.mean) / self.std
+        if x.ndim != 4 or x.shape[1] != len(self.scale):
+            raise InputError("images", tuple(x.shape), f"shape (N, {len(self.scale)}, H, W), the encoder's channel count")
+        x = torch.addcmul(self.shift, to_float(x), self.scale)
         return x.contiguous(memory_format=torch.channels_last)
 
 

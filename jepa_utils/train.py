@@ -1,11 +1,13 @@
 """Training: configuration, schedule, loop, checkpoints."""
 
 import math
+import re
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -20,7 +22,6 @@ LOSSES = ("vc", "vicreg", "bcs", "none")
 OPTIMIZERS = ("adamw", "lars")
 LOG_EVERY = 50  # steps between two looks at the losses: each look waits for the device
 FINAL_LR = 1e-3  # the schedule ends at this share of lr
-MAY_DIFFER_ON_RESUME = {"checkpoint_every", "compile"}
 
 
 @dataclass
@@ -59,6 +60,8 @@ class TrainConfig:
     checkpoint_every: int = 1  # epochs between checkpoints
     compile: bool = False  # torch.compile: pays on a GPU, needs a C++ compiler on a CPU
 
+    MAY_DIFFER_ON_RESUME: ClassVar[frozenset[str]] = frozenset({"checkpoint_every", "compile"})
+
     def validate(self) -> "TrainConfig":
         """Raise InputError for the first value that cannot be used; returns itself."""
         for name, accepted in {"model_type": ENCODERS, "loss_type": LOSSES, "predictor": PREDICTORS,
@@ -73,18 +76,20 @@ class TrainConfig:
                 raise InputError(name, getattr(self, name), "a finite number above 0")
         least = {"batch_size": 2, "views": 2, "points": 2}
         for name in ("henc", "dstc", "hpre", "stride", "patch_size", "slices", "points", "views", "batch_size", "epochs", "checkpoint_every"):
-            if getattr(self, name) < least.get(name, 1):
+            if not isinstance(getattr(self, name), int) or getattr(self, name) < least.get(name, 1):
                 raise InputError(name, getattr(self, name), f"a whole number of at least {least.get(name, 1)}")
-        if self.max_steps is not None and self.max_steps < 1:
+        if self.max_steps is not None and not (isinstance(self.max_steps, int) and self.max_steps >= 1):
             raise InputError("max_steps", self.max_steps, "a whole number of at least 1")
         if not 0 <= self.warmup <= 1:
             raise InputError("warmup", self.warmup, "a share from 0 to 1")
         if self.scale == "lejepa" and self.lmbd > 1:
             raise InputError("lmbd", self.lmbd, "a share from 0 to 1, with scale lejepa")
-        if not all(width.isdigit() and int(width) for width in self.projector.split("-")) and self.projector:
+        if self.projector and not re.fullmatch(r"[1-9][0-9]*(-[1-9][0-9]*)*", self.projector):
             raise InputError("projector", self.projector, "widths joined by -, such as 512-512-128")
         if self.optimizer == "lars" and not find_spec("timm"):
             raise InputError("optimizer", "lars", "adamw, or lars where timm is installed: pip install timm")
+        if self.predictor == "conv" and self.views != 2:
+            raise InputError("views", self.views, "2 with predictor conv: a partial view and the whole")
         if self.predictor == "conv" and self.projector:
             raise InputError("projector", self.projector, "none with predictor conv, which works on feature maps")
         return self
@@ -118,7 +123,7 @@ def build_loss(config: TrainConfig) -> Callable[[Tensor, Tensor, int], dict[str,
     return {
         "vc": lambda z, predicted, step: losses.vc(z, predicted, c.std_coeff, c.cov_coeff),
         "vicreg": lambda z, predicted, step: losses.vicreg(z, predicted, c.sim_loss_weight, c.var_loss_weight, c.cov_loss_weight),
-        "bcs": lambda z, predicted, step: losses.bcs(z, predicted, c.lmbd, step, c.slices, c.points, scale=c.scale),
+        "bcs": lambda z, predicted, step: losses.bcs(z, predicted, c.lmbd, c.seed * 10**7 + step, c.slices, c.points, scale=c.scale),
         "none": lambda z, predicted, step: {"prediction": losses.prediction(predicted, z)},
     }[c.loss_type]
 
@@ -165,7 +170,7 @@ def train(
     device = images.device
     per_epoch = N // B
     steps = min(config.epochs * per_epoch, config.max_steps or math.inf)
-    model.to(device, memory_format=torch.channels_last).train()
+    model.to(device, memory_format=torch.channels_last)
     head = OnlineProbe(model.encoder.features, labels, config).to(device)
     optimizer = build_optimizer(config, model)
     g = generator(config.seed)
@@ -176,39 +181,45 @@ def train(
     if on_epoch and not history:
         on_epoch(0, model)
 
-    bar = progress_bar(total=steps, initial=min(len(history) * per_epoch, steps), desc=config.loss_type, disable=not progress)
-    for epoch in range(len(history), math.ceil(steps / per_epoch)):
-        started, log = time.perf_counter(), []
-        order = torch.randperm(N, generator=g).to(device)
-        for step in range(epoch * per_epoch, min((epoch + 1) * per_epoch, steps)):
-            pick = order[(step % per_epoch) * B :][:B]
-            views = draw_views(model, images[pick], augmentation, config.views, g)
-            lr = lr_at(step, steps, config.lr, config.warmup)
-            for group in optimizer.param_groups:
-                group["lr"] = lr
-            with autocast(device):
-                h, z, predicted = model(views)
-            terms = loss(z, predicted, step)
-            optimizer.zero_grad()
-            sum(terms.values()).backward()
-            optimizer.step()
-            terms = {name: term.detach() for name, term in terms.items()} | head.step(h[0].detach(), pick)
-            log.append(torch.stack(list(terms.values())))  # stays on the device
-            if len(log) % LOG_EVERY == 0:
-                check_finite(log, list(terms), step, out)
-            bar.update()
-        values = check_finite(log, list(terms), step, out)
-        record = dict(zip(terms, (sum(column) / len(column) for column in zip(*values, strict=True)), strict=True))
-        record = {"epoch": epoch + 1, "loss": sum(v for k, v in record.items() if k != "online_probe")} | record
-        history.append(record | {"lr": lr, "seconds": time.perf_counter() - started})
-        bar.set_postfix({key: f"{record[key]:.3g}" for key in ("loss", "online_probe") if key in record})
-        if out and ((epoch + 1) % config.checkpoint_every == 0 or step == steps - 1):
-            state.save(history)
-        if on_epoch:
-            on_epoch(epoch + 1, model)
-    bar.close()
+    with progress_bar(total=steps, initial=min(len(history) * per_epoch, steps), desc=config.loss_type, disable=not progress) as bar:
+        for epoch in range(len(history), math.ceil(steps / per_epoch)):
+            started, log = time.perf_counter(), []
+            model.train()
+            order = torch.randperm(N, generator=g).to(device)
+            for step in range(epoch * per_epoch, min((epoch + 1) * per_epoch, steps)):
+                pick = order[(step % per_epoch) * B :][:B]
+                views = draw_views(model, images[pick], augmentation, config.views, g)
+                lr = lr_at(step, steps, config.lr, config.warmup)
+                terms, h = train_step(model, loss, optimizer, views, step, lr)
+                terms |= head.step(h[0], pick)
+                log.append(torch.stack(list(terms.values())))  # stays on the device
+                if len(log) % LOG_EVERY == 0:
+                    check_finite(log, list(terms), step, out)
+                bar.update()
+            values = check_finite(log, list(terms), step, out)
+            record = dict(zip(terms, (sum(column) / len(column) for column in zip(*values, strict=True)), strict=True))
+            record = {"epoch": epoch + 1, "loss": sum(v for k, v in record.items() if k != "online_probe")} | record
+            history.append(record | {"lr": lr, "seconds": time.perf_counter() - started})
+            bar.set_postfix({key: f"{record[key]:.3g}" for key in ("loss", "online_probe") if key in record})
+            if out and ((epoch + 1) % config.checkpoint_every == 0 or step == steps - 1):
+                state.save(history)
+            if on_epoch:
+                on_epoch(epoch + 1, model)
     model.eval()
     return history
+
+
+def train_step(model: JEPA, loss: Callable, optimizer, views: Tensor, step: int, lr: float) -> tuple[dict[str, Tensor], Tensor]:
+    """One update on views (V, N, C, H, W); the loss's terms and the features h (V, N, F), detached."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr
+    with autocast(views.device):
+        h, z, predicted = model(views)
+    terms = loss(z, predicted, step)
+    optimizer.zero_grad()
+    sum(terms.values()).backward()
+    optimizer.step()
+    return {name: term.detach() for name, term in terms.items()}, h.detach()
 
 
 def check_batch_size(batch_size: int, N: int) -> None:
@@ -243,6 +254,7 @@ class OnlineProbe(nn.Module):
         self.labels = labels
         classes = 1 if labels is None else int(labels.max()) + 1
         self.layers = nn.Sequential(nn.BatchNorm1d(features, affine=False), nn.Linear(features, classes))
+        nn.init.zeros_(self.layers[1].weight), nn.init.zeros_(self.layers[1].bias)  # no random number is drawn here
         self.optimizer = torch.optim.Adam(self.parameters(), lr=config.probe_lr)
 
     def step(self, h: Tensor, pick: Tensor) -> dict[str, Tensor]:
@@ -269,7 +281,7 @@ class Checkpoint:
 
     def save(self, history: list[dict]) -> None:
         state = {name: part.state_dict() for name, part in self.parts.items()}
-        state |= {"config": training_fields(self.config), "history": history, "generator": self.generator.get_state()}
+        state |= {"config": asdict(self.config), "history": history, "generator": self.generator.get_state()}
         with atomic(self.path) as temporary:
             torch.save(state, temporary)
         save_json(history, self.path.with_name("history.json"))
@@ -280,18 +292,18 @@ class Checkpoint:
             return []
         try:
             state = torch.load(self.path, map_location="cpu", weights_only=True)
-            saved = state["config"]
+            self._compare(state["config"])
+            for name, part in self.parts.items():
+                part.load_state_dict(state[name])
+            self.generator.set_state(state["generator"])
+            return state["history"]
+        except InputError:
+            raise
         except Exception as error:  # whatever a damaged file makes torch raise
             raise InputError("resume", str(self.path), f"a complete checkpoint of this program ({type(error).__name__})") from error
-        for name, value in training_fields(self.config).items():
-            if name not in MAY_DIFFER_ON_RESUME and saved.get(name) != value:
+
+    def _compare(self, saved: dict) -> None:
+        """Refuse to go on with another configuration than the checkpoint's."""
+        for name, value in asdict(self.config).items():
+            if name not in self.config.MAY_DIFFER_ON_RESUME and saved.get(name) != value:
                 raise InputError(name, value, f"{saved.get(name)!r}, as in the checkpoint {self.path}")
-        for name, part in self.parts.items():
-            part.load_state_dict(state[name])
-        self.generator.set_state(state["generator"])
-        return state["history"]
-
-
-def training_fields(config: TrainConfig) -> dict:
-    """The fields that decide a training, without those that a program adds to them."""
-    return {field.name: asdict(config)[field.name] for field in fields(TrainConfig)}

@@ -1,7 +1,10 @@
 """Shared fixtures: no test reads or writes the user's own files, and none goes to the network by accident."""
 
+import importlib
+import shlex
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -64,3 +67,25 @@ def cifar10_folder(data_folder, cifar10_arrays):
     """A data folder that holds a tiny cifar10.npz."""
     np.savez(data_folder / "cifar10.npz", **cifar10_arrays)
     return data_folder
+
+
+@pytest.fixture
+def call(monkeypatch, capsys, tmp_path):
+    """Runs main.py's main in this process, in an empty folder: exit code, lines of stdout, lines of stderr."""
+    main = importlib.import_module("main")
+    cwd = tmp_path / "cwd"
+    cwd.mkdir()
+    monkeypatch.chdir(cwd)
+
+    def call(options):
+        monkeypatch.setattr(sys, "argv", ["main.py", *shlex.split(options)])
+        capsys.readouterr()
+        try:
+            main.main()
+            code = 0
+        except SystemExit as leaving:
+            code = leaving.code
+        captured = capsys.readouterr()
+        return SimpleNamespace(code=code, out=captured.out.splitlines(), err=captured.err)
+
+    return call

@@ -46,45 +46,58 @@ def test_digits_are_the_same_for_the_same_seed_whatever_torchs_own_generator_doe
         assert not torch.equal(getattr(first, key), getattr(other, key))
 
 
+def replace_sources(monkeypatch, sheets, shade):
+    """Other handwriting (N, 8, 8), 0 to 16, for the same digits, and photographs of a single shade."""
+    target = sklearn.datasets.load_digits().target
+    photo = np.full((427, 640, 3), shade, dtype=np.uint8)
+    monkeypatch.setattr(sklearn.datasets, "load_digits", lambda: SimpleNamespace(images=sheets, target=target))
+    monkeypatch.setattr(sklearn.datasets, "load_sample_images", lambda: SimpleNamespace(images=[photo, photo]))
+
+
+def inked(images, shade):
+    """Whether each image shows ink in its middle, which every sheet covers wherever it lies."""
+    return images[:, :, 16, 16].ne(shade).all(dim=1)
+
+
 @pytest.mark.parametrize("seed", [0, 1])
 def test_no_handwriting_is_shared_between_train_and_test(monkeypatch, seed):
-    sheets = sklearn.datasets.load_digits().images
-    # Every sheet becomes a class of its own, so that the labels say whose handwriting an image shows.
-    numbered = SimpleNamespace(images=sheets, target=np.arange(len(sheets)))
-    monkeypatch.setattr(sklearn.datasets, "load_digits", lambda: numbered)
-    digits = fresh_digits(10_000, 2_000, seed=seed)
-    train, test = (set(labels.tolist()) for labels in (digits.train_labels, digits.test_labels))
+    count = len(sklearn.datasets.load_digits().target)
+    numbers = {"train_images": 0, "test_images": 0}
+    for bit in range(11):  # in the eleven runs, ink spells the number of the sheet that an image shows, bit by bit
+        written = np.arange(count)[:, None, None] >> bit & 1
+        replace_sources(monkeypatch, 16.0 * np.broadcast_to(written, (count, 8, 8)), 60)
+        digits = fresh_digits(2_000, 600, seed=seed)
+        for part in numbers:
+            numbers[part] += inked(getattr(digits, part), 60).int() << bit
+    train, test = (set(shown.tolist()) for shown in numbers.values())
+    assert len(train) > 1000  # handwriting is many people's, not a few sheets over and over
+    assert len(test) > 250
+    assert max(train | test) < count
     assert not train & test
-    assert len(train | test) > 0.95 * len(sheets)
 
 
 @pytest.fixture(params=[60, 200])
 def plain_paper(monkeypatch, request):
     """Photographs without variance, and ink all over the sheets of the digits 5 to 9, none on the others."""
     target = sklearn.datasets.load_digits().target
-    sheets = 16.0 * np.broadcast_to(target[:, None, None] >= 5, (len(target), 8, 8))
-    monkeypatch.setattr(sklearn.datasets, "load_digits", lambda: SimpleNamespace(images=sheets, target=target))
-    photo = np.full((427, 640, 3), request.param, dtype=np.uint8)
-    monkeypatch.setattr(sklearn.datasets, "load_sample_images", lambda: SimpleNamespace(images=[photo, photo]))
+    replace_sources(monkeypatch, 16.0 * np.broadcast_to(target[:, None, None] >= 5, (len(target), 8, 8)), request.param)
     return request.param
 
 
 def test_labels_say_which_digit_is_drawn_in_a_contrasting_colour_24_to_32_pixels_wide(plain_paper):
     digits = fresh_digits()
     difference = (digits.train_images.int() - plain_paper).abs().amin(dim=1)  # in the channel of the least contrast
-    drawn = difference[:, 16, 16] > 0  # the sheets are wide enough to cover the middle, wherever they lie
+    drawn = inked(digits.train_images, plain_paper)
     assert torch.equal(drawn, digits.train_labels >= 5)
     assert difference[drawn, 16, 16].min() > 80
     for line in (difference[drawn, 16], difference[drawn, :, 16]):  # smooth edges: inked where ink is at least about half
-        inked = (line > 40).sum(dim=1)
-        assert inked.min() >= 23
-        assert inked.max() == 32
+        width = (line > 40).sum(dim=1)
+        assert width.min() >= 23
+        assert width.max() == 32
 
 
 def test_absent_is_background_alone_and_present_holds_a_digit(plain_paper, monkeypatch):
-    target = sklearn.datasets.load_digits().target
-    everywhere = SimpleNamespace(images=np.full((len(target), 8, 8), 16.0), target=target)
-    monkeypatch.setattr(sklearn.datasets, "load_digits", lambda: everywhere)
+    replace_sources(monkeypatch, np.full((len(sklearn.datasets.load_digits().target), 8, 8), 16.0), plain_paper)
     digits = fresh_digits(task="present")
     assert digits.classes == ("absent", "present")
     assert torch.equal((digits.train_images != plain_paper).any(dim=(1, 2, 3)).long(), digits.train_labels)
@@ -124,7 +137,7 @@ def paint(path, color=(200, 200, 200), mode="RGB"):
     Image.new("RGB", (48, 48), color).convert(mode, palette=Image.Palette.ADAPTIVE).save(path)
 
 
-def test_a_labelled_folder_has_a_class_per_subfolder_and_every_fifth_picture_held_out(tmp_path):
+def test_a_labelled_folder_has_a_class_per_subfolder_and_a_fifth_of_its_pictures_held_out(tmp_path):
     for name, color in (("a", (250, 0, 0)), ("b", (0, 0, 250))):
         for i in range(10):
             paint(tmp_path / name / f"{i}.{('png', 'jpg', 'JPEG')[i % 3]}", color)
@@ -132,10 +145,19 @@ def test_a_labelled_folder_has_a_class_per_subfolder_and_every_fifth_picture_hel
     (tmp_path / "empty").mkdir()
     pictures = data.load("folder", path=tmp_path)
     assert pictures.classes == ("a", "b")
-    for images, labels, count in ((pictures.train_images, pictures.train_labels, 8), (pictures.test_images, pictures.test_labels, 2)):
-        assert (images.shape, images.dtype, labels.dtype) == ((2 * count, 3, 32, 32), torch.uint8, torch.int64)
-        assert labels.bincount().tolist() == [count, count]
+    for images, labels, count in ((pictures.train_images, pictures.train_labels, 16), (pictures.test_images, pictures.test_labels, 4)):
+        assert (images.shape, images.dtype, labels.dtype) == ((count, 3, 32, 32), torch.uint8, torch.int64)
         assert torch.equal(images[:, 2, 5, 5] > 125, labels == 1)
+    again = data.load("folder", path=tmp_path)
+    assert all(torch.equal(getattr(pictures, key), getattr(again, key)) for key in data.KEYS)
+
+
+def test_no_picture_is_in_both_parts(tmp_path):
+    for i in range(30):
+        paint(tmp_path / f"{i}.png", (8 * i, 0, 0))
+    pictures = data.folder(tmp_path)
+    shades = torch.cat([pictures.train_images, pictures.test_images])[:, 0, 0, 0]
+    assert sorted(shades.tolist()) == [8 * i for i in range(30)]
 
 
 def test_an_unlabelled_folder_is_one_class(tmp_path):
@@ -175,9 +197,10 @@ def test_a_wide_picture_is_cut_to_its_middle_and_a_turned_photograph_set_upright
     exif[0x0112] = 3  # taken upside down
     Image.fromarray(thirds).save(tmp_path / "a.png")
     Image.fromarray(thirds).save(tmp_path / "b.png", exif=exif)
-    straight, turned = data.folder(tmp_path).train_images
-    assert torch.equal(straight, torch.from_numpy(thirds[:, 32:64].copy()).permute(2, 0, 1))
-    assert torch.equal(turned, straight.flip(1, 2))
+    pictures = data.folder(tmp_path).train_images
+    straight = torch.from_numpy(thirds[:, 32:64].copy()).permute(2, 0, 1)
+    assert sum(torch.equal(picture, straight) for picture in pictures) == 1
+    assert sum(torch.equal(picture, straight.flip(1, 2)) for picture in pictures) == 1
 
 
 def test_hidden_files_and_folders_are_passed_over(tmp_path):

@@ -1,0 +1,202 @@
+import importlib
+import shlex
+import subprocess
+import sys
+from dataclasses import fields
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT
+from PIL import Image
+from shell import SMALL, files, one_error_line, strict_json
+
+from jepa_utils.models import build_encoder
+
+main = importlib.import_module("main")
+
+COMMANDS = {  # word for word as the project's description gives them
+    "ResNet + VICReg": r"""
+        python main.py \
+            --model_type resnet \
+            --loss_type vicreg \
+            --sim_loss_weight 25.0 \
+            --var_loss_weight 25.0 \
+            --cov_loss_weight 1.0 \
+            --batch_size 256 \
+            --epochs 300""",
+    "ResNet + BCS": r"""
+        python main.py \
+            --model_type resnet \
+            --loss_type bcs \
+            --lmbd 10.0 \
+            --batch_size 256 \
+            --epochs 300""",
+    "ViT + VICReg": r"""
+        python main.py \
+            --model_type vit_s \
+            --patch_size 2 \
+            --loss_type vicreg \
+            --sim_loss_weight 25.0 \
+            --var_loss_weight 25.0 \
+            --cov_loss_weight 1.0 \
+            --batch_size 256 \
+            --epochs 300""",
+}
+DOCUMENTED = {  # the description's table
+    "batch_size": 64, "dobs": 1, "henc": 32, "hpre": 32, "dstc": 16, "cov_coeff": 100.0, "std_coeff": 10.0, "epochs": 100,
+    "lr": 1e-3, "probe_epochs": 50, "probe_lr": 1e-3,
+}
+def words(command):
+    return shlex.split(command.replace("\\\n", ""))[2:]
+
+
+# ------------------------------------------------------------------------------- what the description promises
+
+
+@pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
+def test_the_described_commands_run_on_cifar10(tmp_path, cifar10_folder, command):
+    small = "--limit 8 --batch_size 4 --max_steps 2 --probe_epochs 2 --json --out here"  # later options win
+    done = subprocess.run([sys.executable, ROOT / "main.py", *words(command), *small.split()],
+                          cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert "\n***" not in done.stderr  # no notice: all is as asked
+    metrics = strict_json(done.stdout.splitlines()[-1])
+    asked = dict(zip(*[iter(option.removeprefix("--") for option in words(command))] * 2, strict=True))
+    assert (metrics["model_type"], metrics["loss_type"]) == (asked["model_type"], asked["loss_type"])
+    assert (metrics["dataset"], metrics["task"], metrics["dataset_notice"]) == ("cifar10", "classes", "")
+    assert 0 <= metrics["linear_probe"] <= 100
+    out = tmp_path / "here"
+    assert {path.name for path in out.iterdir()} == {"checkpoint.pt", "config.json", "encoder.pt", "history.json", "metrics.json"}
+    assert strict_json((out / "metrics.json").read_text()) == metrics
+    config = strict_json((out / "config.json").read_text())
+    assert (config["projector"], config["dobs"], config["predictor"]) == ("2048-2048-2048", 3, "identity")
+    build_encoder(config["model_type"], 3, patch_size=config["patch_size"]).load_state_dict(torch.load(out / "encoder.pt", weights_only=True))
+    for name in ("checkpoint.pt", "encoder.pt"):  # hundreds of megabytes that nobody will look at
+        (out / name).unlink()
+
+
+@pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
+def test_without_cifar10_the_described_commands_take_the_digits_and_say_so(monkeypatch, call, command):
+    options = " ".join(words(command)) + " --projector 16-8 --limit 4 --batch_size 4 --max_steps 1 --probe_epochs 1 --json"
+    if "vit" in command:
+        options += " --patch_size 16"  # four patches: the same code, sooner done
+    done = call(options)
+    assert done.code == 0
+    metrics = strict_json(done.out[-1])
+    assert (metrics["dataset"], metrics["task"]) == ("digits", "classes")
+    assert f"*** {metrics['dataset_notice']} ***" in done.err.splitlines()
+    assert "EMBEDDED DIGITS" in metrics["dataset_notice"]
+    assert "JEPA_OFFLINE" in metrics["dataset_notice"]
+
+
+def test_cifar10_asked_for_by_name_is_never_replaced(call):
+    done = call("--model_type resnet --dataset cifar10")
+    assert done.code == 2
+    assert one_error_line(done.err, "JEPA_DATA")
+    assert files(".") == {}
+
+
+def test_the_default_run_probes_digit_present_or_absent(call):
+    done = call("--limit 256 --epochs 1 --probe_epochs 2 --json")
+    assert done.code == 0
+    metrics = strict_json(done.out[-1])
+    assert (metrics["model_type"], metrics["loss_type"], metrics["dataset"], metrics["task"]) == ("resnet5", "vc", "digits", "present")
+    assert 45 < metrics["chance"] < 60
+    assert done.out[0].startswith(f"linear probe on digits (present): {metrics['linear_probe']:.2f} % of the test images right")
+    assert metrics["features"]["dimensions"] == 16
+    assert files(metrics["out"]).keys() == {"checkpoint.pt", "config.json", "encoder.pt", "history.json", "metrics.json"}
+
+
+def test_documented_defaults_are_the_parsed_ones(call, monkeypatch):
+    parsed = []
+    monkeypatch.setattr(main, "run", lambda arguments: parsed.append(arguments) or {})
+    call("")
+    resolved, images, notice = main.resolve(parsed[0])
+    assert {name: getattr(resolved, name) for name in DOCUMENTED} == DOCUMENTED
+    assert (images.train_images.shape[1:], notice) == ((1, 32, 32), "")
+
+
+def test_help_explains_every_option(call):
+    done = call("--help")
+    assert done.code == 0
+    text = "\n".join(done.out)
+    for field in fields(main.Arguments):
+        explained = text.split(f"  --{field.name} ", 1)[1].split("\n  --")[0]
+        assert len(explained.split()) > 3, field.name
+
+
+# ----------------------------------------------------------------------------------------------- bad input
+
+
+@pytest.mark.parametrize(("options", "name"), [
+    ("--dataset mnist", "dataset"), ("--loss_type simclr", "loss_type"), ("--model_type resnet50", "model_type"), ("--batch_size 1", "batch_size"),
+    ("--cov_coeff -1", "cov_coeff"), ("--std_coeff nan", "std_coeff"), ("--lmbd inf", "lmbd"), ("--lr nan", "lr"), ("--dobs 2", "dobs"),
+    ("--batch_size 65", "batch_size"), ("--limit 1", "limit"), ("--probe_epochs 0", "probe_epochs"), ("--augmentation sepia", "augmentation"),
+    ("--predictor identity --projector wide", "projector"), ("--predictor identity --model_type vit_s --patch_size 5", "patch_size"),
+    ("--optimizer sgd", "optimizer"), ("--device abacus", "device"), ("--dataset folder", "data_path"), ("--dataset folder --data_path .", "data_path"),
+    ("--dataset cifar10 --task present", "task"), ("--task count", "task"), ("--resume", "resume"),
+    ("--epochs ten", "epochs"), ("--no_such_option 1", "no_such_option"),
+])
+def test_bad_input_is_one_line_that_names_the_parameter_and_leaves_no_file(call, options, name):
+    done = call(f"{SMALL} {options}")
+    assert done.code == 2
+    assert one_error_line(done.err, name)
+    assert (done.out, files(".")) == ([], {})
+
+
+def test_a_truncated_cifar10_is_one_line_that_names_the_file(call, cifar10_folder):
+    npz = cifar10_folder / "cifar10.npz"
+    npz.write_bytes(npz.read_bytes()[:5000])
+    done = call(f"{SMALL} --dataset cifar10")
+    assert (done.code, files(".")) == (2, {})
+    assert one_error_line(done.err, str(npz))
+
+
+def test_a_bad_budget_is_found_before_the_training(call, monkeypatch):
+    monkeypatch.setenv("JEPA_BUDGET", "enormous")
+    done = call(SMALL)
+    assert (done.code, files(".")) == (2, {})
+    assert one_error_line(done.err, "JEPA_BUDGET")
+
+
+def paint(path, count, seed=0):
+    path.mkdir(parents=True)
+    for i, pixels in enumerate(np.random.default_rng(seed).integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)):
+        Image.fromarray(pixels).save(path / f"{i}.png")
+
+
+def test_an_unreadable_picture_is_one_line_that_names_it(call, tmp_path):
+    paint(tmp_path / "pictures", 8)
+    (tmp_path / "pictures" / "9.png").write_bytes(b"no picture")
+    done = call(f"{SMALL} --dataset folder --data_path {tmp_path / 'pictures'}")
+    assert (done.code, files(".")) == (2, {})
+    assert one_error_line(done.err, "9.png")
+
+
+def test_a_rate_far_too_high_is_one_line_that_names_step_and_term(call):
+    done = call(f"{SMALL} --lr 1e30 --out here")
+    assert done.code == 2
+    assert one_error_line(done.err, "step ")
+    assert files("here").keys() == {"config.json"}
+
+
+@pytest.mark.parametrize("counts", [(3, 4), (5, 3), (6, 7)], ids=str)
+def test_a_folder_of_a_handful_of_pictures_trains_or_is_refused_by_name(call, tmp_path, counts):
+    for name, count in zip("ab", counts, strict=True):
+        paint(tmp_path / "pictures" / name, count)
+    done = call(f"{SMALL} --batch_size 4 --dataset folder --json --data_path {tmp_path / 'pictures'}")
+    if done.code == 0:
+        assert 0 <= strict_json(done.out[-1])["linear_probe"] <= 100
+    else:
+        assert one_error_line(done.err, "data_path")
+
+
+def test_an_unlabelled_folder_trains_without_a_probe(call, tmp_path):
+    paint(tmp_path / "pictures", 10)
+    done = call(f"{SMALL} --batch_size 4 --dataset folder --out here --json --data_path {tmp_path / 'pictures'}")
+    assert done.code == 0
+    metrics = strict_json(done.out[-1])
+    assert metrics["loss"] > 0
+    assert "linear_probe" not in metrics
+    assert files("here").keys() >= {"encoder.pt", "metrics.json"}

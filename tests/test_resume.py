@@ -1,0 +1,100 @@
+import shlex
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import ROOT
+from shell import SMALL, figures, files, one_error_line, strict_json
+
+
+@pytest.fixture
+def trained(call):
+    """Lines of arguments of a finished run, whose results lie in the folder `here`."""
+    options = f"{SMALL} --out here"
+    assert call(options).code == 0
+    return options
+
+
+def test_a_run_killed_midway_and_resumed_gives_the_figures_of_an_undisturbed_one(call):
+    options = "--henc 8 --stride 2 --limit 512 --epochs 12 --probe_epochs 2 --json --loss_type bcs"
+    with open("log", "w") as log:
+        process = subprocess.Popen([sys.executable, ROOT / "main.py", *shlex.split(options), "--out", "killed"], stdout=log, stderr=log)
+    try:
+        checkpoint, deadline = Path("killed/checkpoint.pt"), time.monotonic() + 120
+        while not checkpoint.exists() and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.005)
+    finally:
+        process.kill()  # SIGKILL: nothing can be tidied up
+        process.wait()
+    assert process.returncode < 0, Path("log").read_text()  # else it was not killed, but ended by itself
+    done = torch.load(checkpoint, weights_only=True)["history"]
+    assert 1 <= len(done) < 12
+    assert not Path("killed/metrics.json").exists()
+
+    resumed, undisturbed = call(f"{options} --out killed --resume"), call(f"{options} --out undisturbed")
+    assert (resumed.code, undisturbed.code) == (0, 0)
+    assert figures(strict_json(resumed.out[-1])) == figures(strict_json(undisturbed.out[-1]))
+    weights, expected = (torch.load(f"{folder}/encoder.pt", weights_only=True) for folder in ("killed", "undisturbed"))
+    assert all(torch.equal(weights[name], expected[name]) for name in expected)
+    history = strict_json(Path("killed/history.json").read_text())
+    assert history[: len(done)] == done  # these epochs were not trained again
+
+
+def test_resuming_a_finished_run_gives_its_figures_again(call, trained):
+    metrics = strict_json(Path("here/metrics.json").read_text())
+    assert call(f"{trained} --resume").code == 0
+    assert figures(strict_json(Path("here/metrics.json").read_text())) == figures(metrics)
+
+
+def test_resuming_a_folder_without_a_checkpoint_starts_the_run(call, trained):
+    assert call(f"{SMALL} --out new --resume").code == 0
+    assert figures(strict_json(Path("new/metrics.json").read_text())) == figures(strict_json(Path("here/metrics.json").read_text()))
+    assert files("new").keys() == files("here").keys()
+
+
+@pytest.mark.parametrize(("options", "name"), [
+    ("", "out"), ("--resume --model_type vit_s --patch_size 16", "model_type"), ("--resume --lr 0.5", "lr"), ("--resume --epochs 3", "epochs"),
+    ("--resume --dobs 3", "dobs"), ("--resume --task classes", "task"), ("--resume --limit 48", "limit"), ("--resume --augmentation nothing", "augmentation"),
+    ("--resume --dataset cifar10 --task classes", "dataset"),
+])
+def test_another_run_is_refused_by_name_and_leaves_the_results_as_they_were(call, cifar10_folder, trained, options, name):
+    before = files("here")
+    done = call(f"{trained} {options}")
+    assert (done.code, done.out) == (2, [])
+    assert one_error_line(done.err, f"{name}: ")
+    assert files("here") == before
+
+
+def test_a_damaged_checkpoint_is_refused_by_name_and_left_as_it_was(call, trained):
+    path = Path("here/checkpoint.pt")
+    path.write_bytes(path.read_bytes()[:5000])
+    before = files("here")
+    done = call(f"{trained} --resume")
+    assert (done.code, done.out) == (2, [])
+    assert one_error_line(done.err, "here/checkpoint.pt")
+    assert files("here") == before
+
+
+def test_a_place_where_no_folder_can_be_made_is_refused_by_name(call):
+    Path("file").write_text("in the way")
+    done = call(f"{SMALL} --out file/below")
+    assert (done.code, files(".")) == (2, {"file": b"in the way"})
+    assert one_error_line(done.err, "out: 'file/below'")
+
+
+def test_a_full_disk_leaves_no_half_written_encoder(call, monkeypatch):
+    save = torch.save
+
+    def full_disk(state, path):
+        if "encoder" in str(path):
+            Path(path).write_bytes(b"half")
+            raise OSError(28, "No space left on device")
+        save(state, path)
+
+    monkeypatch.setattr(torch, "save", full_disk)
+    with pytest.raises(OSError, match="No space left"):
+        call(f"{SMALL} --out here")
+    assert files("here").keys() == {"checkpoint.pt", "config.json", "history.json"}
