@@ -85,8 +85,8 @@ def resolve(arguments: Arguments) -> tuple[Arguments, data.Dataset, str]:
     a.augmentation = a.augmentation or a.dataset
     images = images.limited(a.limit)
     check_batch_size(a.batch_size, len(images.train_images))
-    if len(images.test_images) == 0:
-        raise InputError("data_path", a.data_path, "at least 5 pictures: a fifth of them is the test set")
+    if len(images.test_images) < 2:
+        raise InputError("data_path", a.data_path, "at least 10 pictures: a fifth of them is the test set")
     return a, images, notice
 
 
@@ -128,7 +128,7 @@ def run(a: Arguments) -> dict:
     images = images.to(device)
     model = build_model(a, *images.statistics())
     out = output_folder(a)
-    if not a.resume:  # else it is there, and has to agree
+    if not (out / Checkpoint.NAME).exists():  # else it is there, and has to agree
         save_json(asdict(a), out / "config.json")
     print(f"{a.model_type} + {a.loss_type}: {len(images.train_images):,} images of {images.name}, {device}, results in {out}", file=sys.stderr)
     started = time.perf_counter()

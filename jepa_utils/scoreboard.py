@@ -11,11 +11,10 @@ from pathlib import Path
 from torch import Tensor
 
 from . import data, probe
-from .augment import PRESETS
 from .models import embeddings, settle_batchnorm
 from .runtime import Budget, budget, cache_folder, environment, pick_device, save_json
 from .spectra import collapse_report, effective_rank, eigenvalues
-from .train import build_loss, build_model, laptop, train
+from .train import build_model, fit, laptop
 
 ORDER = ("raw pixels", "untrained", "collapsed", "VICReg", "SIGReg", "supervised")
 LOSS_TYPES = {"collapsed": "none", "VICReg": "vicreg", "SIGReg": "bcs"}
@@ -37,13 +36,22 @@ def row(name: str, train_h: Tensor, test_h: Tensor, images: data.Dataset, second
 
 
 def keep(new: dict, images: data.Dataset) -> list[dict]:
-    """Put a row on the scoreboard of this data set and budget, kept between notebooks; returns the board."""
-    path = cache_folder() / f"scoreboard-{images.name}-{budget().name}.json"
-    board = json.loads(path.read_text()) if path.exists() else []
-    board = [line for line in board if line["name"] != new["name"]] + [new]
-    board.sort(key=lambda line: ORDER.index(line["name"]) if line["name"] in ORDER else len(ORDER))
-    save_json(board, path)
-    return board
+    """Remember a row for this data set and budget, between notebooks too; returns the scoreboard so far.
+
+    Rows under other names than those of ORDER are remembered as well, for `runs`.
+    """
+    rows = [line for line in runs(images) if line["name"] != new["name"]] + [new]
+    save_json(rows, _file(images))
+    return sorted((line for line in rows if line["name"] in ORDER), key=lambda line: ORDER.index(line["name"]))
+
+
+def runs(images: data.Dataset) -> list[dict]:
+    """Every row remembered for this data set and budget."""
+    return json.loads(_file(images).read_text()) if _file(images).exists() else []
+
+
+def _file(images: data.Dataset) -> Path:
+    return cache_folder() / f"runs-{images.name}-{budget().name}.json"
 
 
 def table(board: list[dict]) -> str:
@@ -59,12 +67,11 @@ def make(images: data.Dataset, budget: Budget) -> tuple[list[dict], dict[str, Te
     board, spectra = [row("raw pixels", *(probe.raw_pixels(x) for x in (images.train_images, images.test_images)), images)], {}
     for name in ("untrained", *LOSS_TYPES):
         config = laptop(LOSS_TYPES.get(name, "none"), epochs=budget.epochs, batch_size=budget.batch_size)
-        model = build_model(config, *images.statistics()).to(images.train_images.device)
         started = time.perf_counter()
         if name == "untrained":
-            settle_batchnorm(model, images.train_images)
+            model = settle_batchnorm(build_model(config, *images.statistics()).to(images.train_images.device), images.train_images)
         else:
-            train(model, build_loss(config), images.train_images, PRESETS[images.name], config)
+            model, _ = fit(config, images)
         seconds = time.perf_counter() - started
         z = embeddings(model, images.test_images)
         h = [probe.features(model.encoder, x) for x in (images.train_images, images.test_images)]

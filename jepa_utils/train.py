@@ -14,7 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from . import losses
-from .augment import Augmentation, make_views
+from .augment import PRESETS, Augmentation, make_views
+from .data import Dataset
 from .models import ENCODERS, JEPA, PREDICTORS, build_encoder, build_predictor, build_projector, partial_views
 from .runtime import InputError, atomic, autocast, generator, progress_bar, save_json
 
@@ -226,6 +227,16 @@ def check_batch_size(batch_size: int, N: int) -> None:
     """Refuse a batch that no epoch over N images can fill."""
     if batch_size > N:
         raise InputError("batch_size", batch_size, f"2 to {N}, the number of training images")
+
+
+def fit(config: TrainConfig, images: Dataset, augmentation: Augmentation | None = None, **options) -> tuple[JEPA, list[dict]]:
+    """Build the model that `config` describes and train it on a data set with its preset views.
+
+    Returns the trained model and the history. `options` go to `train`.
+    """
+    model = build_model(config, *images.statistics())
+    views = augmentation or PRESETS[images.name]
+    return model, train(model, build_loss(config), images.train_images, views, config, **options)
 
 
 def draw_views(model: JEPA, images: Tensor, augmentation: Augmentation, views: int, g: torch.Generator) -> Tensor:

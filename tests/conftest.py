@@ -2,6 +2,7 @@
 
 import importlib
 import shlex
+import shutil
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -88,4 +89,6 @@ def call(monkeypatch, capsys, tmp_path):
         captured = capsys.readouterr()
         return SimpleNamespace(code=code, out=captured.out.splitlines(), err=captured.err)
 
-    return call
+    yield call
+    monkeypatch.chdir(tmp_path)
+    shutil.rmtree(cwd)  # checkpoints of hundreds of megabytes

@@ -184,5 +184,7 @@ class OnDevice(torch.Tensor):
 def test_the_loop_waits_for_the_device_once_an_epoch_not_at_every_step(monkeypatch, changes):
     monkeypatch.setattr(OnDevice, "waits", 0)
     config = replace(TINY, epochs=2, batch_size=4, **changes)  # 12 steps an epoch
-    fit(config, images=IMAGES.as_subclass(OnDevice))
-    assert OnDevice.waits == 2  # one look at the logged losses at the end of each epoch
+    model = build_model(config)
+    model.register_forward_pre_hook(lambda model, views: views[0].as_subclass(OnDevice))  # where views are new memory
+    train.train(model, build_loss(config), IMAGES.as_subclass(OnDevice), CIFAR10, config, LABELS.as_subclass(OnDevice), progress=False)
+    assert OnDevice.waits == 1 + 2  # the number of classes, then the logged losses at the end of each epoch
