@@ -17,6 +17,8 @@ def prediction(predicted: Tensor, z: Tensor) -> Tensor:
     predicted (P, N, D), P <= V: predicted[i] is compared with every z[j], j != i.
     """
     V, P = sizes(z)[0], len(predicted)
+    if V < 2:
+        raise InputError("views", V, "at least 2 views: there is nothing to predict from one")
     predicted, z = predicted.float(), z.float()
     return sum(F.mse_loss(predicted, z.roll(-s, 0)[:P]) for s in range(1, V)) / (V - 1)
 

@@ -90,21 +90,22 @@ def test_no_probe_adapts_to_the_test_features(run):
     assert run(*train, test_h, test_y) == pytest.approx(sum(halves) / 2, abs=1e-3)
 
 
-def test_the_penalty_is_the_best_on_the_validation_part(monkeypatch):
-    train, test = blobs(400, F=60, apart=0.25), blobs(100, F=60, apart=0.25, seed=1)
-    penalties = (1e3, 1e-1, 1e-5)
+@pytest.mark.parametrize(("F", "apart", "seed", "best"), [(120, 0.1, 0, 10), (60, 0.25, 1, 0.1), (30, 0.25, 2, 1e-5)])
+def test_the_penalty_is_the_best_on_the_validation_part(monkeypatch, F, apart, seed, best):
+    (h, y), penalties = blobs(400, F=F, apart=apart, seed=seed), (0.1, 10, 1e-5)
     fits, fit = [], probe.fit_logistic
-    monkeypatch.setattr(probe, "fit_logistic", lambda h, y, penalty, *more: fits.append((penalty, len(h))) or fit(h, y, penalty, *more))
-    probe.linear_probe(*train, *test, penalties)
-    assert sorted(fits[:-1]) == sorted((penalty, 360) for penalty in penalties)
-    rest, held_out = probe.validation_split(400)
-    h, _ = probe.standardize(train[0], train[0])
-    scores = {}
-    for penalty in penalties:
-        weight, bias = fit(h[rest], train[1][rest], penalty, iterations=500)
-        scores[penalty] = probe.accuracy(h[held_out] @ weight + bias, train[1][held_out])
+
+    def spy(h, y, penalty, *start):
+        fits.append((penalty, len(y), fit(h, y, penalty, *start)))
+        return fits[-1][2]
+
+    monkeypatch.setattr(probe, "fit_logistic", spy)
+    probe.linear_probe(h, y, h[:10], y[:10], penalties)
+    (_, held_out), h = probe.validation_split(400), (h - h.mean(dim=0)) / h.std(dim=0)
+    scores = {penalty: ((h[held_out] @ w + b).argmax(dim=1) == y[held_out]).float().mean().item() for penalty, _, (w, b) in fits[:3]}
     assert len(set(scores.values())) == 3  # else there is nothing to choose
-    assert fits[-1] == (max(scores, key=scores.get), 400)  # then refitted on everything
+    assert best == max(scores, key=scores.get)
+    assert [(penalty, N) for penalty, N, _ in fits] == [(10, 360), (0.1, 360), (1e-5, 360), (best, 400)]  # then on everything
 
 
 def numpy_knn(train_h, train_y, test_h, k, temperature):

@@ -1,0 +1,76 @@
+"""What Colab does with a notebook: an empty folder, only the notebook file, torch already there."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+import venv
+from pathlib import Path
+
+from series import PATHS, ROOT, read, tagged
+
+from jepa_utils import losses
+
+SESSION = """
+import importlib.metadata, json, sys, types
+sys.modules["google"], sys.modules["google.colab"] = types.ModuleType("google"), types.ModuleType("google.colab")
+import numpy, torch
+before = [numpy.__file__, torch.__file__]
+from IPython.core.interactiveshell import InteractiveShell
+shell = InteractiveShell.instance()
+for cell in json.load(open("cells.json")):
+    shell.run_cell(cell).raise_error()
+import jepa_utils
+after = [importlib.import_module(name).__file__ for name in ("numpy", "torch")]
+print("RESULT", json.dumps({"before": before, "after": after, "jepa_utils": jepa_utils.__file__}))
+"""
+
+
+def git(folder, *words):
+    subprocess.run(["git", "-c", "user.name=t", "-c", "user.email=t@t", *words], cwd=folder, check=True, capture_output=True)
+
+
+def test_the_bootstrap_cell_installs_the_package_and_nothing_else(tmp_path):
+    # The repository as it stands, as a local git address.
+    source = tmp_path / "repository"
+    source.mkdir()
+    shutil.copytree(ROOT / "jepa_utils", source / "jepa_utils", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md"):
+        shutil.copy(ROOT / name, source)
+    git(source, "init", "-q")
+    git(source, "add", ".")
+    git(source, "commit", "-q", "-m", "as it stands")
+    # An environment that sees the packages installed here, but not the editable install of this project.
+    colab = tmp_path / "colab"
+    venv.create(colab, with_pip=True, symlinks=True)
+    python = colab / "bin" / "python"
+    site = subprocess.check_output([python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"], text=True).strip()
+    (colab / "seen.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    shutil.move(colab / "seen.pth", site)
+    for old in Path(site).glob("setuptools*"):  # Python 3.11's venvs bring one too old to build with
+        shutil.rmtree(old)
+    # One notebook's first cells, in an empty folder.
+    work = tmp_path / "work"
+    work.mkdir()
+    notebook = read(PATHS[0])
+    bootstrap = re.sub(r"git\+https://[^\"]+", f"git+file://{source}", tagged(notebook, "bootstrap")[0])
+    (work / "cells.json").write_text(json.dumps([bootstrap, *tagged(notebook, "imports")]))
+    (work / "session.py").write_text("import importlib\n" + SESSION)
+    environment = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "PIP_NO_BUILD_ISOLATION": "0", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+    run = subprocess.run([python, "session.py"], cwd=work, env=environment, capture_output=True, text=True)
+    assert run.returncode == 0, run.stdout + run.stderr
+    result = json.loads(run.stdout.split("RESULT ")[1])
+    assert result["before"] == result["after"]
+    assert result["jepa_utils"].startswith(site)
+    installed = subprocess.check_output([python, "-m", "pip", "list", "--path", site, "--format", "json"], text=True, env=environment)
+    assert {package["name"] for package in json.loads(installed)} - {"pip", "setuptools"} == {"jepa-utils"}
+
+
+def test_elsewhere_the_bootstrap_cell_names_the_command_to_run(tmp_path):
+    code = "import sys; sys.modules['jepa_utils'] = None\n" + tagged(read(PATHS[0]), "bootstrap")[0]
+    run = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert run.returncode != 0
+    assert "pip install -e" in run.stderr.splitlines()[-1]
+    assert losses  # the package itself is importable here: the cell was made to fail by the line above

@@ -1,0 +1,124 @@
+"""The contract that every notebook keeps, read from the committed files."""
+
+import re
+import tomllib
+
+import nbformat
+import pytest
+from series import PATHS, ROOT, namespace, read, solutions, tagged
+
+REPOSITORY = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]["repository"]
+SECTIONS = ("## The scoreboard", "## Exercises", "## What you have learned", "**References.**")
+
+every_notebook = pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+
+
+def code_cells(notebook):
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def prose_cells(notebook):
+    return [cell for cell in notebook.cells if cell.cell_type == "markdown"]
+
+
+def test_the_series_is_numbered_without_gaps():
+    assert [path.name[:2] for path in PATHS] == [f"{i + 1:02d}" for i in range(len(PATHS))]
+
+
+@every_notebook
+def test_it_is_valid_small_and_free_of_tool_metadata(path):
+    notebook = read(path)
+    nbformat.validate(notebook)
+    assert path.stat().st_size < 1.5e6
+    assert set(notebook.metadata) == {"kernelspec", "language_info"}  # no widgets, no time limit of its own
+    for cell in notebook.cells:
+        assert set(cell.metadata) <= {"tags"}
+
+
+@every_notebook
+def test_it_was_executed_in_order_from_a_fresh_kernel_without_errors_or_warnings(path):
+    cells = code_cells(read(path))
+    assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
+    for cell in cells:
+        for output in cell.outputs:
+            assert output.output_type != "error"
+            assert output.get("name") != "stderr", output.text
+            assert "\r" not in output.get("text", "")
+
+
+@every_notebook
+def test_it_opens_with_title_reason_badge_objectives_and_times(path):
+    first = read(path).cells[0].source
+    assert first.startswith(f"# {path.name[:2]} · ")
+    owner = REPOSITORY.removeprefix("https://github.com/")
+    assert f"https://colab.research.google.com/github/{owner}/blob/main/notebooks/{path.name}" in first
+    for part in ("**You will be able to**", "**You should know**", "**Time:**"):
+        assert part in first
+
+
+@every_notebook
+def test_it_has_every_section(path):
+    prose = "\n".join(cell.source for cell in prose_cells(read(path)))
+    positions = [prose.find(section) for section in SECTIONS]
+    assert -1 not in positions
+    assert positions == sorted(positions)
+    assert re.search(r"predict", prose, re.I)
+
+
+@every_notebook
+def test_cells_are_short(path):
+    notebook = read(path)
+    for cell in code_cells(notebook):
+        assert len(cell.source.splitlines()) <= 22, cell.source
+    for cell in prose_cells(notebook):
+        words = re.sub(r"```.*?```|\$\$.*?\$\$|\(https?://[^)]*\)", "", cell.source, flags=re.S).split()
+        assert len(words) <= 170, (len(words), cell.source)
+
+
+@every_notebook
+def test_every_figure_has_a_text_for_those_who_cannot_see_it_and_words_after_it(path):
+    cells = read(path).cells
+    for i, cell in enumerate(cells):
+        pictures = [output for output in cell.get("outputs", []) if "image/png" in output.get("data", {})]
+        for picture in pictures:
+            assert len(picture.metadata["image/png"]["alt"]) > 20
+        if pictures:
+            rest = [other for other in cells[i + 1 : i + 3] if other.cell_type == "markdown"]
+            assert rest, cell.source
+
+
+@every_notebook
+def test_links_to_notebooks_lead_somewhere(path):
+    for cell in prose_cells(read(path)):
+        for target in re.findall(r"\]\((\w+\.ipynb)\)", cell.source):
+            assert (path.parent / target).exists(), target
+
+
+def test_the_bootstrap_cell_is_the_same_everywhere_and_names_this_repository():
+    cells = {source for path in PATHS for source in tagged(read(path), "bootstrap")}
+    assert len(cells) == 1
+    assert all(len(tagged(read(path), "bootstrap")) == 1 for path in PATHS)
+    assert f"git+{REPOSITORY}" in cells.pop()
+
+
+@every_notebook
+def test_exercises_stay_quiet_untouched_and_their_solutions_pass(path):
+    notebook = read(path)
+    stubs, checks, answers = tagged(notebook, "exercise"), tagged(notebook, "check"), solutions(notebook)
+    assert len(stubs) == len(checks) == len(answers) >= 2
+    for stub, check, answer in zip(stubs, checks, answers, strict=True):
+        names = namespace(notebook, "taught")
+        name = re.search(r"exercises\.run\((\w+)\)", check).group(1)
+        exec(stub + "\n" + check, names)
+        with pytest.raises(NotImplementedError):
+            names[name]()
+        exec(answer, names)
+        names[name]()
+
+
+@every_notebook
+def test_untouched_checks_say_that_they_were_not_attempted(path):
+    notebook = read(path)
+    for cell in code_cells(notebook):
+        if "check" in cell.metadata.get("tags", []):
+            assert [output.text for output in cell.outputs] == ["not attempted yet\n"]
