@@ -233,6 +233,8 @@ def random_partial(x: Tensor, share: float = 0.5, patch: int = 8, generator: tor
     x (N, C, H, W) -> the partial view (N, C, H, W) and the mask (N, 1, H, W), True where hidden.
     """
     N, C, H, W = x.shape
+    if H % patch or W % patch:
+        raise InputError("patch", patch, f"a divisor of the image's sides, {H} and {W}")
     rows, columns = H // patch, W // patch
     noise = torch.rand(N, rows * columns, generator=generator)
     hidden = noise.argsort(dim=1).argsort(dim=1) < round(share * rows * columns)  # exactly that share of each image

@@ -104,6 +104,8 @@ class ViT(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = self.patches(x)  # (N, width, H, W)
         H, W = x.shape[2:]
+        if self.positions.shape[1] != H * W:
+            raise InputError("images", f"{H} x {W} patches", f"{self.positions.shape[1]} patches: the size it was built for")
         tokens = x.flatten(2).transpose(1, 2) + self.positions  # (N, H*W, width)
         return self.blocks(tokens).transpose(1, 2).unflatten(2, (H, W))
 

@@ -20,10 +20,11 @@ def features(encoder: nn.Module, images: Tensor, batch_size: int = 512) -> Tenso
     device = next(encoder.parameters()).device
     training = encoder.training
     encoder.eval()
-    with autocast(device):
-        h = torch.cat([encoder(batch.to(device)).float() for batch in images.split(batch_size)])
-    encoder.train(training)
-    return h
+    try:
+        with autocast(device):
+            return torch.cat([encoder(batch.to(device)).float() for batch in images.split(batch_size)])
+    finally:
+        encoder.train(training)
 
 
 def raw_pixels(images: Tensor) -> Tensor:

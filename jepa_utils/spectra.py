@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .runtime import InputError
+
 
 def eigenvalues(z: Tensor) -> Tensor:
     """Eigenvalues of the covariance of z (N, D), descending: the variance along each principal axis."""
@@ -81,6 +83,8 @@ def collapse_report(z: Tensor, scale: float | None = 1.0) -> CollapseReport:
     """
     z = z.double()
     N, D = z.shape
+    if not z.isfinite().all():
+        raise InputError("z", "NaN or infinite values", "finite embeddings; the run that made these has diverged")
     std = z.std(dim=0)
     length = z.square().sum(dim=1).mean().sqrt()
     relative = (std.square().sum().sqrt() / length.clamp(min=1e-300)).item()

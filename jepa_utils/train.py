@@ -89,6 +89,8 @@ class TrainConfig:
             raise InputError("projector", self.projector, "widths joined by -, such as 512-512-128")
         if self.optimizer == "lars" and not find_spec("timm"):
             raise InputError("optimizer", "lars", "adamw, or lars where timm is installed: pip install timm")
+        if self.optimizer == "lars" and not self.weight_decay:
+            raise InputError("weight_decay", 0, "a number above 0 with lars, which scales only decayed weights")
         if self.predictor == "conv" and self.views != 2:
             raise InputError("views", self.views, "2 with predictor conv: a partial view and the whole")
         if self.predictor == "conv" and self.projector:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-SMALL = "--henc 4 --dstc 8 --hpre 4 --stride 2 --limit 64 --batch_size 32 --epochs 2 --probe_epochs 1"
+SMALL = "--device cpu --henc 4 --dstc 8 --hpre 4 --stride 2 --limit 64 --batch_size 32 --epochs 2 --probe_epochs 1"
 
 
 def strict_json(text):

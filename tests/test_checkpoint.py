@@ -150,6 +150,23 @@ def test_a_damaged_checkpoint_is_refused_by_name(interrupted, damage):
         fit(out=interrupted, resume=True)
 
 
+class MakesAFolder:
+    """What a file from a stranger can hold: reading it by pickle runs os.mkdir."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (self.path,)
+
+
+def test_resuming_runs_no_code_that_a_checkpoint_holds(interrupted, tmp_path):
+    rewrite(lambda state: state | {"history": MakesAFolder(str(tmp_path / "made"))})(interrupted / Checkpoint.NAME)
+    with pytest.raises(InputError, match="UnpicklingError"):
+        fit(out=interrupted, resume=True)
+    assert not (tmp_path / "made").exists()
+
+
 @pytest.mark.parametrize("step", [5, 6, 8])
 def test_a_loss_that_is_not_finite_names_step_and_term_and_keeps_the_last_good_checkpoint(tmp_path, step):
     saved = {}

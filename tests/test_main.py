@@ -91,7 +91,7 @@ def test_without_cifar10_the_described_commands_take_the_digits_and_say_so(monke
 
 
 def test_cifar10_asked_for_by_name_is_never_replaced(call):
-    done = call("--model_type resnet --dataset cifar10")
+    done = call("--model_type resnet --dataset cifar10 --projector 16-8 --limit 4 --batch_size 4 --max_steps 1")
     assert done.code == 2
     assert one_error_line(done.err, "JEPA_DATA")
     assert files(".") == {}

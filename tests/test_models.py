@@ -129,6 +129,7 @@ def test_projectors_have_their_widths_and_end_plain(widths, sizes):
     projector = build_projector(6, widths)
     linear = [m for m in projector.modules() if isinstance(m, nn.Linear)]
     assert [(m.in_features, m.out_features) for m in linear] == sizes
+    assert [m.bias is not None for m in linear] == [i == len(sizes) - 1 for i in range(len(sizes))]  # a norm removes a bias
     for kind in (nn.BatchNorm1d, nn.ReLU):  # between layers, never after the last
         assert sum(isinstance(m, kind) for m in projector.modules()) == max(0, len(sizes) - 1)
     h = torch.randn(5, 6)

@@ -108,6 +108,21 @@ def test_the_penalty_is_the_best_on_the_validation_part(monkeypatch, F, apart, s
     assert [(penalty, N) for penalty, N, _ in fits] == [(10, 360), (0.1, 360), (1e-5, 360), (best, 400)]  # then on everything
 
 
+def test_the_sgd_probe_keeps_its_best_epoch(monkeypatch):
+    train, test = blobs(200, apart=0.3), blobs(50, apart=0.3, seed=1)
+
+    def scores_on_test(validation):
+        """What the classifier finally says of the test features, had its epochs scored `validation`."""
+        seen, told = [], iter([*validation, 0.0])
+        monkeypatch.setattr(probe, "accuracy", lambda scores, y: seen.append(scores) or next(told))
+        probe.linear_probe_sgd(*train, *test, epochs=len(validation))
+        return seen[-1]
+
+    best_second = scores_on_test([10, 40, 30, 20])
+    assert torch.equal(best_second, scores_on_test([10, 40]))
+    assert not torch.allclose(best_second, scores_on_test([10, 20, 30, 40]))
+
+
 def numpy_knn(train_h, train_y, test_h, k, temperature):
     train, test = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (train_h, test_h))
     guesses = []

@@ -19,7 +19,7 @@ def trained(call):
 
 
 def test_a_run_killed_midway_and_resumed_gives_the_figures_of_an_undisturbed_one(call):
-    options = "--henc 8 --stride 2 --limit 512 --epochs 12 --probe_epochs 2 --json --loss_type bcs"
+    options = "--device cpu --henc 8 --stride 2 --limit 512 --epochs 12 --probe_epochs 2 --json --loss_type bcs"
     with open("log", "w") as log:
         process = subprocess.Popen([sys.executable, ROOT / "main.py", *shlex.split(options), "--out", "killed"], stdout=log, stderr=log)
     try:
