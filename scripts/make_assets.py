@@ -31,8 +31,8 @@ def arrow(ax, start, end, text="", color=INK, style="-") -> None:
 
 def architecture(images: data.Dataset) -> None:
     """Views, encoder, projector, predictor, losses; the probe on the side."""
-    figure, ax = plots.plt.subplots(figsize=(10, 4.2))
-    ax.set(xlim=(0, 12.4), ylim=(0.1, 4.9), aspect="equal")
+    figure, ax = plots.plt.subplots(figsize=(10, 3.8))
+    ax.set(xlim=(0, 12.5), ylim=(0, 4.4), aspect="equal")
     ax.axis("off")
     image = images.train_images[8]
     views = augment.make_views(image[None], augment.DIGITS, 2, generator(3))
@@ -65,12 +65,12 @@ def architecture(images: data.Dataset) -> None:
     plots.plt.close(figure)
 
 
-def recorded_spectra(images: data.Dataset, steps: int, every: int = 4) -> list[tuple[int, str, torch.Tensor, str]]:
-    """Train without a regularizer, then go on with VICReg; the spectrum of z every few steps."""
+def recorded_spectra(images: data.Dataset, steps: int, every: int = 5) -> list[tuple[int, str, torch.Tensor, str]]:
+    """Train with VICReg, go on without its regularizer, then with it again; the spectrum of z every few steps."""
     config = laptop("vicreg", projector="256-256-64")
     model, frames = build_model(config, *images.statistics()).to(images.train_images.device), []
     g = generator(0)
-    for phase, loss_type in (("no regularizer", "none"), ("VICReg switched on", "vicreg")):
+    for phase, loss_type in (("VICReg", "vicreg"), ("regularizer off", "none"), ("regularizer on again", "vicreg")):
         phase_config = laptop(loss_type, projector="256-256-64")
         loss, optimizer = build_loss(phase_config), build_optimizer(phase_config, model)
         for step in range(steps):
@@ -84,20 +84,20 @@ def recorded_spectra(images: data.Dataset, steps: int, every: int = 4) -> list[t
     return frames
 
 
-def spectrum_gif(images: data.Dataset, steps: int = 120) -> None:
+def spectrum_gif(images: data.Dataset, steps: int = 100) -> None:
     frames = recorded_spectra(images, steps)
     figure, ax = plots.plt.subplots(figsize=(7, 3.6), dpi=80)
 
     def draw(i):
         step, phase, eigvals, state = frames[i]
         ax.clear()
-        color = plots.COLORS["collapsed" if phase == "no regularizer" else "VICReg"]
+        color = plots.COLORS["collapsed" if phase == "regularizer off" else "VICReg"]
         ax.semilogy(range(1, len(eigvals) + 1), plots.array(eigvals).clip(1e-12), color=color)
-        ax.set(xlim=(1, len(eigvals)), ylim=(1e-8, 30), xlabel="principal axis of the embeddings z, from the widest",
+        ax.set(xlim=(1, len(eigvals)), ylim=(1e-7, 30), xlabel="principal axis of the embeddings z, from the widest",
                ylabel="variance along it", title=f"step {step}, {phase}: {state}")
 
     figure.subplots_adjust(left=0.13, bottom=0.16, right=0.97, top=0.9)
-    order = [0] * 6 + list(range(len(frames))) + [len(frames) - 1] * 12  # rest at both ends
+    order = list(range(len(frames))) + [len(frames) - 1] * 12  # rest at the end
     with atomic(ASSETS / "collapse.gif") as temporary:
         FuncAnimation(figure, draw, order).save(temporary.with_suffix(".gif"), PillowWriter(fps=9))
         temporary.with_suffix(".gif").replace(temporary)
