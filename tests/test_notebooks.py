@@ -69,7 +69,7 @@ def test_it_has_every_section(path):
 def test_cells_are_short(path):
     notebook = read(path)
     for cell in code_cells(notebook):
-        assert len(cell.source.splitlines()) <= 22, cell.source
+        assert len(cell.source.splitlines()) <= 25 or "imports" in cell.metadata.get("tags", []), cell.source
     for cell in prose_cells(notebook):
         words = re.sub(r"```.*?```|\$\$.*?\$\$|\(https?://[^)]*\)", "", cell.source, flags=re.S).split()
         assert len(words) <= 170, (len(words), cell.source)
