@@ -51,7 +51,8 @@ def test_it_was_executed_in_order_from_a_fresh_kernel_without_errors_or_warnings
 
 @every_notebook
 def test_it_opens_with_title_reason_badge_objectives_and_times(path):
-    first = read(path).cells[0].source
+    cells = read(path).cells
+    first = "\n".join(cell.source for cell in cells[: cells.index(code_cells(read(path))[0])])
     assert first.startswith(f"# {path.name[:2]} · ")
     owner = REPOSITORY.removeprefix("https://github.com/")
     assert f"https://colab.research.google.com/github/{owner}/blob/main/notebooks/{path.name}" in first
