@@ -52,7 +52,10 @@ def main() -> None:
     parser.add_argument("--only", default="", help="start of the names to run, such as 03")
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
-    for path in sorted(NOTEBOOKS.glob(f"{options.only}*.ipynb")):
+    paths = sorted(NOTEBOOKS.glob(f"{options.only}*.ipynb"))
+    if not paths:
+        parser.error(f"--only: {options.only!r} was given; accepted: the start of a name in {NOTEBOOKS}")
+    for path in paths:
         started = time.perf_counter()
         try:
             notebook = execute(path)
