@@ -24,8 +24,8 @@ def prose_cells(notebook):
     return [cell for cell in notebook.cells if cell.cell_type == "markdown"]
 
 
-def test_every_notebook_is_one_of_the_series():
-    assert {path.stem for path in PATHS} <= set(SERIES)
+def test_the_series_is_complete():
+    assert tuple(path.stem for path in PATHS) == SERIES
 
 
 @every_notebook
