@@ -9,7 +9,7 @@ run: .venv
 
 test: lint
 	$(BIN)/pytest
-	JEPA_BUDGET=smoke $(BIN)/pytest --nbmake --nbmake-timeout=300 notebooks
+	JEPA_BUDGET=smoke JEPA_OFFLINE=1 $(BIN)/pytest --nbmake --nbmake-timeout=300 notebooks
 
 lab: .venv
 	$(BIN)/jupyter lab notebooks
