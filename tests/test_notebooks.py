@@ -126,3 +126,9 @@ def test_untouched_checks_say_that_they_were_not_attempted(path):
     for cell in code_cells(notebook):
         if "check" in cell.metadata.get("tags", []):
             assert [output.text for output in cell.outputs] == ["not attempted yet\n"]
+
+
+@every_notebook
+def test_nothing_is_left_to_be_written(path):
+    for cell in read(path).cells:
+        assert not re.search(r"\b(TODO|FIXME|XXX|READING)\b", cell.source), cell.source
