@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .augment import to_float
 from .runtime import autocast, generator, progress_bar
 
 VALIDATION_SHARE = 0.1
@@ -29,7 +30,7 @@ def features(encoder: nn.Module, images: Tensor, batch_size: int = 512) -> Tenso
 
 def raw_pixels(images: Tensor) -> Tensor:
     """The baseline that learns nothing: pixel values as features, (N, C*H*W)."""
-    return images.flatten(1).float() / 255
+    return to_float(images).flatten(1)
 
 
 def validation_split(N: int, share: float = VALIDATION_SHARE, seed: int = 0) -> tuple[Tensor, Tensor]:
