@@ -35,6 +35,7 @@ class TrainConfig:
     dstc: int = 16  # output width of resnet5; the others have their own: 512, 384, 768
     stride: int = 1  # stride of resnet5's first convolution; 2 is about five times faster
     patch_size: int = 2  # side of a ViT's patches, in pixels
+    recompute: bool = True  # ViT: save memory by computing activations twice; false is a third faster where memory allows
     projector: str = ""  # widths of the projector, such as 2048-2048-2048; empty: z is h
     predictor: str = "identity"  # identity, mlp, or conv (predicts the whole image's maps from a partial view)
     hpre: int = 32  # hidden width of the predictor
@@ -61,7 +62,7 @@ class TrainConfig:
     checkpoint_every: int = 1  # epochs between checkpoints
     compile: bool = False  # torch.compile: pays on a GPU, needs a C++ compiler on a CPU
 
-    MAY_DIFFER_ON_RESUME: ClassVar[frozenset[str]] = frozenset({"checkpoint_every", "compile"})
+    MAY_DIFFER_ON_RESUME: ClassVar[frozenset[str]] = frozenset({"checkpoint_every", "compile", "recompute"})
 
     def validate(self) -> "TrainConfig":
         """Raise InputError for the first value that cannot be used; returns itself."""
@@ -115,7 +116,7 @@ def laptop(loss_type: str, **changes) -> TrainConfig:
 def build_model(config: TrainConfig, mean: list[float] | None = None, std: list[float] | None = None) -> JEPA:
     """The JEPA that `config` describes, with weights from its seed; mean and std normalise the images."""
     torch.manual_seed(config.seed)
-    encoder = build_encoder(config.model_type, config.dobs, config.henc, config.dstc, config.stride, config.patch_size, mean, std)
+    encoder = build_encoder(config.model_type, config.dobs, config.henc, config.dstc, config.stride, config.patch_size, mean, std, config.recompute)
     D = int(config.projector.split("-")[-1]) if config.projector else encoder.features
     return JEPA(encoder, build_projector(encoder.features, config.projector), build_predictor(config.predictor, D, config.hpre))
 

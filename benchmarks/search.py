@@ -1,0 +1,65 @@
+"""Try recipes on a validation split and keep a log of what each gave; the test set is never touched.
+
+    python benchmarks/search.py digits bcs "lmbd=3" "lmbd=3 batch_size=128" --seeds 0 1
+    python benchmarks/search.py cifar10 vicreg "epochs=4" "epochs=4 dstc=512" --log assets/search.jsonl
+
+Each argument in quotes is one variant: fields of TrainConfig that differ from the laptop recipe.
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+from jepa_utils import data, probe
+from jepa_utils.runtime import environment, pick_device
+from jepa_utils.train import fit, laptop
+
+
+def parse(variant: str, loss_type: str) -> dict:
+    """'lmbd=3 epochs=4' -> {"lmbd": 3.0, "epochs": 4}, typed as the recipe's own fields."""
+    recipe = laptop(loss_type)
+    pairs = (pair.split("=") for pair in variant.split())
+    return {name: type(getattr(recipe, name))(value) for name, value in pairs}
+
+
+def hold_out(images: data.Dataset) -> data.Dataset:
+    """The training set alone: a tenth of it stands in for the test set."""
+    fit_part, held_out = probe.validation_split(len(images.train_images), seed=1)
+    x, y = images.train_images, images.train_labels
+    return data.Dataset(images.name, images.classes, x[fit_part], y[fit_part], x[held_out], y[held_out])
+
+
+def trial(images: data.Dataset, loss_type: str, changes: dict, seed: int) -> dict:
+    """Train one variant and probe it on the held-out part."""
+    started = time.perf_counter()
+    model, history = fit(laptop(loss_type, seed=seed, **changes), images, progress=False)
+    seconds = time.perf_counter() - started
+    h = [probe.features(model.encoder, x) for x in (images.train_images, images.test_images)]
+    score = probe.linear_probe(h[0], images.train_labels, h[1], images.test_labels)
+    return {
+        "dataset": images.name, "loss": loss_type, "changes": changes, "seed": seed,
+        "validation_probe": round(score, 2), "seconds": round(seconds, 1), "final_loss": history[-1]["loss"],
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("dataset", choices=["digits", "cifar10"])
+    parser.add_argument("loss_type", choices=["vicreg", "bcs"])
+    parser.add_argument("variants", nargs="+", help='such as "lmbd=3 epochs=4"; "" is the recipe as it stands')
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("--log", type=Path, default=Path("assets/search.jsonl"))
+    options = parser.parse_args()
+    images = hold_out(data.load(options.dataset)).to(pick_device())
+    machine = {key: environment()[key] for key in ("hardware", "threads", "torch")}
+    for variant in options.variants:
+        for seed in options.seeds:
+            result = trial(images, options.loss_type, parse(variant, options.loss_type), seed)
+            print(f"{result['validation_probe']:6.2f} %  {result['seconds']:6.1f} s  seed {seed}  {variant}", flush=True)
+            with open(options.log, "a") as log:
+                log.write(json.dumps(result | machine) + "\n")
+
+
+if __name__ == "__main__":
+    main()
