@@ -14,7 +14,7 @@ from typing import ClassVar
 import torch
 from simple_parsing import ArgumentParser
 
-from jepa_utils import data, probe
+from jepa_utils import data, distributed, probe
 from jepa_utils.augment import PRESETS
 from jepa_utils.models import embeddings
 from jepa_utils.runtime import InputError, atomic, environment, generator, pick_device, save_json
@@ -106,7 +106,10 @@ def output_folder(a: Arguments) -> Path:
 
 def evaluate(model, images: data.Dataset, a: Arguments) -> dict:
     """Final figures: linear probe and k-NN on frozen features, state of features and embeddings."""
-    train_h, test_h = (probe.features(model.encoder, part) for part in (images.train_images, images.test_images))
+    parts = images.train_images, images.test_images
+    train_h, test_h = (distributed.spread(lambda x: probe.features(model.encoder, x), part) for part in parts)
+    if distributed.rank() > 0:
+        return {}
     sets = train_h, images.train_labels, test_h, images.test_labels
     z = embeddings(model, images.test_images[:2000])
     z = z[torch.randperm(len(z), generator=generator(a.seed))[:5000].to(z.device)]  # of maps, a sample of positions
@@ -121,27 +124,31 @@ def evaluate(model, images: data.Dataset, a: Arguments) -> dict:
 
 def run(a: Arguments) -> dict:
     """Train and evaluate as the arguments say; returns the metrics that are also written to `out`."""
-    machine, device = environment(), pick_device(a.device)
-    a, images, notice = resolve(a)
-    if notice:
+    machine, device = environment(), distributed.start(pick_device(a.device))
+    first = distributed.rank() == 0
+    a, images, notice = distributed.in_turn(lambda: resolve(a))
+    if notice and first:
         print(f"\n*** {notice} ***\n", file=sys.stderr, flush=True)
     images = images.to(device)
     model = build_model(a, *images.statistics())
-    out = output_folder(a)
-    if not (out / Checkpoint.NAME).exists():  # else it is there, and has to agree
-        save_json(asdict(a), out / "config.json")
-    print(f"{a.model_type} + {a.loss_type}: {len(images.train_images):,} images of {images.name}, {device}, results in {out}", file=sys.stderr)
+    out = distributed.agreed(output_folder(a) if first else None)
+    if first:
+        if not (out / Checkpoint.NAME).exists():  # else it is there, and has to agree
+            save_json(asdict(a), out / "config.json")
+        print(f"{a.model_type} + {a.loss_type}: {len(images.train_images):,} images of {images.name}, {device}, results in {out}", file=sys.stderr)
     started = time.perf_counter()
     labels = images.train_labels if len(images.classes) > 1 else None
     history = train(model, build_loss(a), images.train_images, PRESETS[a.augmentation], a, labels, out, a.resume)
     metrics = {
         "model_type": a.model_type, "loss_type": a.loss_type, "dataset": a.dataset, "task": a.task,
         "dataset_notice": notice, "seed": a.seed, "epochs": len(history), "loss": history[-1]["loss"],
-        "train_seconds": round(sum(record["seconds"] for record in history), 2),
+        "processes": distributed.processes(), "train_seconds": round(sum(record["seconds"] for record in history), 2),
     }
     if labels is not None:
         metrics |= evaluate(model, images, a)
     metrics |= {"total_seconds": round(time.perf_counter() - started, 2), "out": str(out), "environment": machine}
+    if not first:
+        return {}
     with atomic(out / "encoder.pt") as temporary:
         torch.save(model.encoder.state_dict(), temporary)
     save_json(metrics, out / "metrics.json")
@@ -155,8 +162,13 @@ def main() -> None:
     try:
         metrics = run(arguments)
     except (InputError, FloatingPointError) as error:
-        print(f"main.py: error: {error}", file=sys.stderr)
+        if distributed.rank() == 0:
+            print(f"main.py: error: {error}", file=sys.stderr)
         sys.exit(2)
+    finally:
+        distributed.stop()
+    if not metrics:  # one of several processes, not the first
+        return
     if "linear_probe" in metrics:
         print(f"linear probe on {metrics['dataset']} ({metrics['task']}): {metrics['linear_probe']:.2f} % of the test images "
               f"right; always the commonest class: {metrics['chance']:.2f} %. Embeddings: {metrics['embeddings']['state']}.")

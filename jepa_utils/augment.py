@@ -62,19 +62,21 @@ PRESETS = {"cifar10": CIFAR10, "digits": DIGITS, "folder": CIFAR10, "nothing": N
 
 
 def make_views(
-    images: Tensor, augmentation: Augmentation, views: int = 2, generator: torch.Generator | None = None
+    images: Tensor, augmentation: Augmentation, views: int = 2, generator: torch.Generator | None = None, part: slice = slice(None)
 ) -> Tensor:
     """`views` independent random views of every image.
 
-    images (N, C, H, W), uint8 or float in [0, 1] -> (views, N, C, H, W), float32 in [0, 1].
+    images (N, C, H, W), uint8 or float in [0, 1] -> (views, N, C, H, W), float32 in [0, 1]. With
+    `part` only the views of images[part], the same as they would be among all.
     """
+    shape, images = images.shape, images[part]
     N, C, H, W = images.shape
     out = torch.empty(views, N, C, H, W, device=images.device)
     size = CPU_CHUNK if images.device.type == "cpu" else N
     for view in out:
-        drawn = draw_parameters(images.shape, augmentation, generator)
+        drawn = draw_parameters(shape, augmentation, generator)
         order = torch.randperm(4, generator=generator).tolist()
-        values = torch.stack(list(drawn.values())).to(images.device, non_blocking=True)  # (parameters, N): one copy
+        values = torch.stack(list(drawn.values()))[:, part].to(images.device, non_blocking=True)  # (parameters, N): one copy
         for source, target, chunk in zip(images.split(size), view.split(size), values.split(size, dim=1), strict=True):
             target.copy_(apply_parameters(source, augmentation, dict(zip(drawn, chunk, strict=True)), order))
     return out

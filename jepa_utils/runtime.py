@@ -39,7 +39,7 @@ class Budget:
 
 BUDGETS = {
     "smoke": Budget("smoke", train_images=512, test_images=256, epochs=1, batch_size=128, seeds=(0, 1)),
-    "quick": Budget("quick", train_images=10_000, test_images=2_000, epochs=8, batch_size=256, seeds=(0, 1, 2)),
+    "quick": Budget("quick", train_images=10_000, test_images=2_000, epochs=8, batch_size=128, seeds=(0, 1, 2)),
     "full": Budget("full", train_images=50_000, test_images=10_000, epochs=100, batch_size=256, seeds=(0, 1, 2)),
 }
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from . import losses
 from .augment import PRESETS, Augmentation, make_views
 from .data import Dataset
+from .distributed import gather, parallel, rank, share, whole_batch
 from .models import ENCODERS, JEPA, PREDICTORS, build_encoder, build_predictor, build_projector, partial_views
 from .runtime import InputError, atomic, autocast, generator, progress_bar, save_json
 
@@ -109,7 +110,7 @@ def laptop(loss_type: str, **changes) -> TrainConfig:
         sim_loss_weight=25, var_loss_weight=50, cov_loss_weight=2, batch_size=256, epochs=8, lr=3e-3,
     )
     if loss_type == "bcs":
-        recipe.projector = "512-512-64"
+        recipe.projector, recipe.lmbd = "512-512-64", 30
     return replace(recipe, **changes).validate()
 
 
@@ -167,11 +168,13 @@ def train(
     as if never interrupted. `on_epoch(epoch, model)` is called before the first epoch and after
     each. Returns one record per epoch: loss, its terms, online probe (percent), lr, seconds.
 
+    Under torchrun (see `distributed`) the processes share each batch, and the first writes the files.
+
     Raises FloatingPointError, naming step and term, when a term is not finite.
     """
     N, B = len(images), config.batch_size
     check_batch_size(B, N)
-    device = images.device
+    device, part = images.device, share(B)
     per_epoch = N // B
     steps = min(config.epochs * per_epoch, config.max_steps or math.inf)
     model.to(device, memory_format=torch.channels_last)
@@ -182,20 +185,21 @@ def train(
     history = state.load() if resume else []
     if config.compile:
         model.compile()
+    forward, loss = parallel(model), whole_batch(loss)
     if on_epoch and not history:
         on_epoch(0, model)
 
-    with progress_bar(total=steps, initial=min(len(history) * per_epoch, steps), desc=config.loss_type, disable=not progress) as bar:
+    with progress_bar(total=steps, initial=min(len(history) * per_epoch, steps), desc=config.loss_type, disable=not progress or rank() > 0) as bar:
         for epoch in range(len(history), math.ceil(steps / per_epoch)):
             started, log = time.perf_counter(), []
             model.train()
             order = torch.randperm(N, generator=g).to(device)
             for step in range(epoch * per_epoch, min((epoch + 1) * per_epoch, steps)):
                 pick = order[(step % per_epoch) * B :][:B]
-                views = draw_views(model, images[pick], augmentation, config.views, g)
+                views = draw_views(model, images[pick], augmentation, config.views, g, part)
                 lr = lr_at(step, steps, config.lr, config.warmup)
-                terms, h = train_step(model, loss, optimizer, views, step, lr)
-                terms |= head.step(h[0], pick)
+                terms, h = train_step(forward, loss, optimizer, views, step, lr)
+                terms |= head.step(gather(h[0], dim=0), pick)
                 log.append(torch.stack(list(terms.values())))  # stays on the device
                 if len(log) % LOG_EVERY == 0:
                     check_finite(log, list(terms), step, out)
@@ -205,7 +209,7 @@ def train(
             record = {"epoch": epoch + 1, "loss": sum(v for k, v in record.items() if k != "online_probe")} | record
             history.append(record | {"lr": lr, "seconds": time.perf_counter() - started})
             bar.set_postfix({key: f"{record[key]:.3g}" for key in ("loss", "online_probe") if key in record})
-            if out and ((epoch + 1) % config.checkpoint_every == 0 or step == steps - 1):
+            if out and rank() == 0 and ((epoch + 1) % config.checkpoint_every == 0 or step == steps - 1):
                 state.save(history)
             if on_epoch:
                 on_epoch(epoch + 1, model)
@@ -242,11 +246,11 @@ def fit(config: TrainConfig, images: Dataset, augmentation: Augmentation | None 
     return model, train(model, build_loss(config), images.train_images, views, config, **options)
 
 
-def draw_views(model: JEPA, images: Tensor, augmentation: Augmentation, views: int, g: torch.Generator) -> Tensor:
-    """The views a model trains on: independent ones, or a partial and the whole of one crop."""
+def draw_views(model: JEPA, images: Tensor, augmentation: Augmentation, views: int, g: torch.Generator, part: slice = slice(None)) -> Tensor:
+    """The views a model trains on: independent ones, or a partial and the whole of one crop. With `part`, of images[part] alone."""
     if model.dense:
-        return partial_views(make_views(images, augmentation, 1, g), g)
-    return make_views(images, augmentation, views, g)
+        return partial_views(make_views(images, augmentation, 1, g), g)[:, part]
+    return make_views(images, augmentation, views, g, part)
 
 
 def check_finite(log: list[Tensor], names: list[str], step: int, out: Path | None) -> list[list[float]]:

@@ -156,8 +156,8 @@ def test_projectors_have_their_widths_and_end_plain(widths, sizes):
 
 @pytest.mark.parametrize(("kind", "shape", "parameters"), [
     ("identity", (5, 6), 0),
-    ("mlp", (5, 6), (6 * 7 + 7) + 2 * 7 + (7 * 6 + 6)),
-    ("conv", (5, 6, 4, 3), (9 * 6 * 7 + 7) + 2 * 7 + (9 * 7 * 7 + 7) + 2 * 7 + (7 * 6 + 6)),
+    ("mlp", (5, 6), 6 * 7 + 2 * 7 + (7 * 6 + 6)),
+    ("conv", (5, 6, 4, 3), 9 * 6 * 7 + 2 * 7 + 9 * 7 * 7 + 2 * 7 + (7 * 6 + 6)),
 ])
 def test_predictors_keep_the_shape(kind, shape, parameters):
     predictor, z = build_predictor(kind, 6, hpre=7), torch.randn(shape)

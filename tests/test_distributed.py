@@ -1,0 +1,165 @@
+"""Two processes that share a batch are one process that has it whole: losses, gradients, steps, runs."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+import torch.multiprocessing as mp
+from conftest import ROOT
+from training import IMAGES, TINY, fit, without
+
+from jepa_utils import distributed, runtime
+from jepa_utils.runtime import InputError
+from jepa_utils.train import build_loss
+
+RUNS = {
+    "vicreg": replace(TINY, loss_type="vicreg", projector="16-8", epochs=1),
+    "bcs": replace(TINY, loss_type="bcs", projector="16-8", epochs=1, views=3),
+    "lejepa": replace(TINY, loss_type="bcs", lmbd=0.05, scale="lejepa", epochs=1),
+    "vc, predictive": replace(TINY, loss_type="vc", predictor="conv", epochs=1),
+    "mlp predictor, lars": replace(TINY, loss_type="vicreg", predictor="mlp", optimizer="lars", lr=0.1, epochs=1),
+}
+
+
+def process(number, processes, folder, job, *arguments):
+    """One of several processes: joins the others over the loopback interface, works, keeps its result."""
+    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
+    torch.set_num_threads(1)
+    runtime.fast_bf16 = lambda device: False  # bf16 would round two half batches unlike one whole
+    torch.distributed.init_process_group("gloo", f"file://{folder}/rendezvous", rank=number, world_size=processes)
+    torch.save(job(*arguments), Path(folder) / f"{number}.pt")
+    distributed.stop()
+
+
+def together(folder, job, *arguments, processes=2):
+    """The results of `job` in each of several processes."""
+    mp.spawn(process, (processes, str(folder), job, *arguments), nprocs=processes)
+    (folder / "rendezvous").unlink(missing_ok=True)
+    return [torch.load(folder / f"{i}.pt") for i in range(processes)]
+
+
+def loss_and_gradients(config):
+    """Terms of the loss for this process's share of a batch, and the gradient of their sum for its rows."""
+    g = torch.Generator().manual_seed(0)
+    whole = torch.randn(2, 32, 6, generator=g), torch.randn(2, 32, 6, generator=g)
+    z, predicted = (x[:, distributed.share(32)].clone().requires_grad_() for x in whole)
+    terms = distributed.whole_batch(build_loss(config))(z, predicted, 3)
+    sum(terms.values()).backward()
+    return {name: term.detach() for name, term in terms.items()}, z.grad / distributed.processes(), predicted.grad / distributed.processes()
+
+
+@pytest.mark.parametrize("config", [RUNS["vicreg"], RUNS["bcs"], RUNS["lejepa"], RUNS["vc, predictive"]], ids=lambda c: f"{c.loss_type} {c.scale}")
+def test_losses_and_gradients_are_those_of_the_whole_batch(tmp_path, config):
+    terms, *gradients = loss_and_gradients(config)
+    shares = together(tmp_path, loss_and_gradients, config)
+    for share in shares:
+        torch.testing.assert_close(share[0], terms, rtol=1e-5, atol=1e-7)
+    for i, gradient in enumerate(gradients, 1):  # DistributedDataParallel divides by the number of processes
+        torch.testing.assert_close(torch.cat([share[i] for share in shares], dim=1), gradient, rtol=1e-5, atol=1e-7)
+
+
+def run(config, out=None, resume=False, leave_after=None):
+    """Weights and history of a run; `leave_after` that many epochs it is interrupted."""
+    class Left(Exception):
+        pass
+
+    def on_epoch(epoch, model):
+        if epoch == leave_after:
+            raise Left
+
+    try:
+        model, history = fit(config, Path(out) if out else None, resume, on_epoch)
+    except Left:
+        return None
+    return model.state_dict(), history
+
+
+def assert_same_run(one, other):
+    for name, weights in other[0].items():
+        if name != "projector.3.bias":  # shifts all embeddings alike: its gradient is rounding alone, which AdamW enlarges
+            torch.testing.assert_close(one[0][name], weights, rtol=1e-4, atol=2e-5, msg=lambda told, name=name: f"{name}: {told}")
+    assert len(one[1]) == len(other[1])
+    for record, expected in zip(one[1], other[1], strict=True):
+        assert record == pytest.approx(expected, rel=1e-4, abs=1e-5)
+
+
+@pytest.fixture
+def full_precision(monkeypatch):
+    monkeypatch.setattr(runtime, "fast_bf16", lambda device: False)
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_three_optimizer_steps_in_two_processes_are_three_in_one(tmp_path, full_precision, name):
+    assert len(IMAGES) // RUNS[name].batch_size == 3
+    alone = run(RUNS[name])
+    for shared in together(tmp_path, run, RUNS[name]):
+        assert_same_run(shared, alone)
+
+
+def test_a_run_goes_on_with_another_number_of_processes(tmp_path, full_precision):
+    config, out = replace(RUNS["bcs"], epochs=3), str(tmp_path / "out")
+    undisturbed = run(config)
+    together(tmp_path, run, config, out, False, 1)
+    assert_same_run(run(config, out, True), undisturbed)
+
+
+def test_one_process_goes_on_as_two(tmp_path, full_precision):
+    config, out = replace(RUNS["vicreg"], epochs=3), str(tmp_path / "out")
+    run(config, out, False, 1)
+    for shared in together(tmp_path, run, config, out, True):
+        assert_same_run(shared, run(config))
+
+
+def first_rows(N):
+    seen = []
+    rows = distributed.spread(lambda x: seen.append(len(x)) or 2.0 * x, torch.arange(N).float()[:, None])
+    return rows, seen
+
+
+@pytest.mark.parametrize("N", [1, 7, 8])
+def test_features_are_computed_in_shares_and_put_together_in_order(tmp_path, N):
+    for rows, seen in together(tmp_path, first_rows, N):
+        assert torch.equal(rows, 2.0 * torch.arange(N)[:, None])
+        assert seen == [-(-N // 2)]
+
+
+def uneven_batch():
+    with pytest.raises(InputError, match="^batch_size: 15 was given; accepted: a multiple of the 2 processes"):
+        fit(replace(TINY, batch_size=15))
+
+
+def test_a_batch_that_cannot_be_shared_out_is_refused(tmp_path):
+    together(tmp_path, uneven_batch)
+
+
+def test_torchrun_gives_one_result_from_one_writer(tmp_path):
+    options = "--limit 48 --batch_size 16 --henc 4 --dstc 8 --hpre 4 --epochs 2 --probe_epochs 2 --json --device cpu"
+    environment = os.environ | {"GLOO_SOCKET_IFNAME": "lo"}
+    results = {}
+    for processes in (1, 2):
+        launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
+        done = subprocess.run([*launch, str(ROOT / "main.py"), *options.split(), "--out", str(tmp_path / str(processes))],
+                              capture_output=True, text=True, env=environment, timeout=240)
+        assert done.returncode == 0, done.stderr
+        results[processes] = json.loads(done.stdout.splitlines()[-1])
+        assert done.stdout.count("linear probe on digits") == 1
+        assert sorted(path.name for path in (tmp_path / str(processes)).iterdir()) == [
+            "checkpoint.pt", "config.json", "encoder.pt", "history.json", "metrics.json"]
+    assert [results[n]["processes"] for n in (1, 2)] == [1, 2]
+    assert results[2]["loss"] == pytest.approx(results[1]["loss"], rel=0.02)  # bf16, where the machine has it
+    histories = (without(json.loads((tmp_path / str(n) / "history.json").read_text()), "seconds") for n in (1, 2))
+    for one, two in zip(*histories, strict=True):
+        assert two["lr"] == one["lr"]
+
+
+def test_an_error_under_torchrun_is_told_once(tmp_path):
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    done = subprocess.run([*launch, str(ROOT / "main.py"), "--dataset", "folder", "--data_path", str(tmp_path / "none")],
+                          capture_output=True, text=True, env=os.environ | {"GLOO_SOCKET_IFNAME": "lo"}, timeout=240)
+    assert done.returncode != 0
+    assert done.stderr.count("main.py: error: data_path") == 1
