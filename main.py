@@ -142,7 +142,7 @@ def run(a: Arguments) -> dict:
     metrics = {
         "model_type": a.model_type, "loss_type": a.loss_type, "dataset": a.dataset, "task": a.task,
         "dataset_notice": notice, "seed": a.seed, "epochs": len(history), "loss": history[-1]["loss"],
-        "processes": distributed.processes(), "train_seconds": round(sum(record["seconds"] for record in history), 2),
+        "device": str(device), "processes": distributed.processes(), "train_seconds": round(sum(record["seconds"] for record in history), 2),
     }
     if labels is not None:
         metrics |= evaluate(model, images, a)

@@ -12,7 +12,9 @@ import time
 from pathlib import Path
 
 from jepa_utils import data, probe
+from jepa_utils.models import embeddings
 from jepa_utils.runtime import environment, pick_device
+from jepa_utils.spectra import collapse_report
 from jepa_utils.train import fit, laptop
 
 
@@ -40,6 +42,7 @@ def trial(images: data.Dataset, loss_type: str, changes: dict, seed: int) -> dic
     return {
         "dataset": images.name, "loss": loss_type, "changes": changes, "seed": seed,
         "validation_probe": round(score, 2), "seconds": round(seconds, 1), "final_loss": history[-1]["loss"],
+        "state": collapse_report(embeddings(model, images.test_images)).state,
     }
 
 

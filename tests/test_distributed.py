@@ -129,7 +129,7 @@ def test_features_are_computed_in_shares_and_put_together_in_order(tmp_path, N):
 
 
 def uneven_batch():
-    with pytest.raises(InputError, match="^batch_size: 15 was given; accepted: a multiple of the 2 processes"):
+    with pytest.raises(InputError, match=r"^batch_size: 15 was given; accepted: a multiple of the 2 processes"):
         fit(replace(TINY, batch_size=15))
 
 

@@ -1,0 +1,61 @@
+"""Run a command of main.py once per seed and keep what it gave as a row of the results table.
+
+    python benchmarks/measure.py laptop-vicreg --seeds 0 1 2 -- --dataset cifar10 --loss_type vicreg ...
+
+Writes assets/results/NAME.json after every seed; seeds that are there already, from the same
+command, are not run again. `scripts/fill_readme.py` turns the rows into the README's table.
+"""
+
+import argparse
+import json
+import shlex
+import subprocess
+import sys
+from datetime import date
+from pathlib import Path
+
+from jepa_utils.runtime import save_json
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def run(words: list[str], seed: int, out: Path) -> tuple[dict, dict]:
+    """The metrics and the configuration of one run; goes on where an interrupted one stopped."""
+    resume = ["--resume"] if (out / "checkpoint.pt").exists() else []
+    command = [sys.executable, str(ROOT / "main.py"), *words, "--seed", str(seed), "--out", str(out), "--json", *resume]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1]), json.loads((out / "config.json").read_text())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("name")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("--results", type=Path, default=ROOT / "assets" / "results")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="where the runs themselves are kept")
+    parser.add_argument("options", nargs=argparse.REMAINDER, help="-- and the options of main.py, without --seed and --out")
+    options = parser.parse_args()
+    words = options.options[options.options[:1] == ["--"]:]
+    path, command = options.results / f"{options.name}.json", shlex.join(["python", "main.py", *words])
+    row = json.loads(path.read_text()) if path.exists() else {}
+    if row.get("command") != command:
+        row = {"seeds": [], "linear_probe": [], "minutes": []}
+    for seed in options.seeds:
+        if seed in row["seeds"]:
+            continue
+        metrics, config = run(words, seed, options.runs / f"{options.name}-{seed}")
+        machine = metrics["environment"]
+        row = {
+            "name": options.name, "dataset": metrics["dataset"], "loss": metrics["loss_type"], "encoder": metrics["model_type"],
+            "device": metrics["device"].split(":")[0], "hardware": f"{machine['hardware']}, {machine['threads']} threads",
+            "epochs": config["epochs"], "seeds": [*row["seeds"], seed],
+            "linear_probe": [*row["linear_probe"], metrics["linear_probe"]],
+            "minutes": [*row["minutes"], round(metrics["train_seconds"] / 60, 2)],
+            "command": command, "date": f"{date.today()}", "torch": machine["torch"],
+        }
+        save_json(row, path)
+        print(f"{options.name} seed {seed}: {metrics['linear_probe']:.2f} % in {row['minutes'][-1]:.1f} min", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,40 @@
+"""Every comparison with its peers, and a table at the end.
+
+    pip install -e '.[benchmarks]'
+    python benchmarks/run.py                        all of them: about 25 minutes on two cores
+    python benchmarks/run.py views sigreg           some of them
+    python benchmarks/run.py --quick --out build    every code path, in a minute or two; the figures mean nothing
+"""
+
+import argparse
+import importlib
+from datetime import date
+from pathlib import Path
+
+from timing import table
+
+from jepa_utils.runtime import environment, save_json
+
+NAMES = ("views", "training", "sigreg", "probe", "accuracy")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="*", metavar="name", help=f"of {', '.join(NAMES)}; all of them by default")
+    parser.add_argument("--quick", action="store_true", help="tiny sizes")
+    parser.add_argument("--out", type=Path, default=Path("assets/benchmarks"))
+    options = parser.parse_args()
+    if unknown := set(options.names) - set(NAMES):
+        parser.error(f"name: {', '.join(unknown)} was given; accepted: {', '.join(NAMES)}")
+    machine = {key: environment()[key] for key in ("hardware", "threads", "device", "torch")}
+    rows = []
+    for name in options.names or NAMES:
+        measured = importlib.import_module(name).measure(options.quick)
+        save_json({"rows": measured, "environment": machine, "date": f"{date.today()}"}, options.out / f"{name}.json")
+        print(table(measured), flush=True)
+        rows += measured
+    print(f"\n{machine['hardware']}, {machine['threads']} threads, {machine['device']}\n\n{table(rows)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,90 @@
+"""Images per second end to end: views, ResNet-18, projector, VICReg, optimizer; same batch, same precision."""
+
+from itertools import cycle
+
+import torch
+from lightly.loss import VICRegLoss
+from lightly.models.modules.heads import VICRegProjectionHead
+from timing import race
+from torch import nn
+from torchvision.models import resnet18
+from views import TwoViews, lightly_views, loader
+
+from jepa_utils import data
+from jepa_utils.augment import CIFAR10, make_views
+from jepa_utils.runtime import autocast, generator, pick_device
+from jepa_utils.train import TrainConfig, build_loss, build_model, build_optimizer, train_step
+
+WIDTH = 2048
+
+
+def ours(images, config, device):
+    """The encoder and a step of this project's loop, at a rate."""
+    model = build_model(config).to(device, memory_format=torch.channels_last).train()
+    optimizer, loss, g = build_optimizer(config, model), build_loss(config), generator(0)
+    images = images.to(device)
+
+    def step(lr=1e-3):
+        batch = images[torch.randperm(len(images), generator=g)[: config.batch_size].to(device)]
+        train_step(model, loss, optimizer, make_views(batch, CIFAR10, 2, g), 0, lr)
+
+    return model.encoder, step
+
+
+def small_resnet18():
+    """torchvision's network with the stem for 32 pixels, up to the pooled features."""
+    net = resnet18()
+    net.conv1, net.maxpool, net.fc = nn.Conv2d(3, 64, 3, 1, 1, bias=False), nn.Identity(), nn.Identity()
+    return net
+
+
+def mlp(c_in, width):
+    """Three linear layers with BatchNorm and ReLU between them."""
+    hidden = [layer for size in (c_in, width) for layer in (nn.Linear(size, width, bias=False), nn.BatchNorm1d(width), nn.ReLU())]
+    return nn.Sequential(*hidden, nn.Linear(width, width))
+
+
+def plain_vicreg(a, b):
+    """VICReg as its paper's formulas read, of two batches (N, D)."""
+    N, D = a.shape
+    loss = 25 * nn.functional.mse_loss(a, b)
+    for z in (a, b):
+        z = z - z.mean(dim=0)
+        loss = loss + 25 * torch.relu(1 - torch.sqrt(z.var(dim=0) + 1e-4)).mean() / 2
+        matrix = z.T @ z / (N - 1)
+        loss = loss + (matrix.square().sum() - matrix.diagonal().square().sum()) / D
+    return loss
+
+
+def per_image(images, transform, encoder, head, loss, batch_size, device):
+    """The same of the usual loop: a DataLoader's workers make the views, one view after the other passes the network."""
+    model = nn.Sequential(encoder, head).to(device).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    batches = cycle(loader(images, transform, batch_size))
+
+    def step(lr=1e-3):
+        optimizer.param_groups[0]["lr"] = lr
+        a, b = (view.to(device) for view in next(batches)[:2])
+        with autocast(device):
+            za, zb = model(a), model(b)
+        value = loss(za.float(), zb.float())
+        optimizer.zero_grad()
+        value.backward()
+        optimizer.step()
+
+    return encoder, step
+
+
+def measure(quick: bool = False) -> list[dict]:
+    device = pick_device()
+    batch_size = 16 if quick else 64 if device.type == "cpu" else 256
+    images = data.digits(train=64 if quick else 2048).train_images
+    config = TrainConfig(model_type="resnet", dobs=3, projector="-".join([str(WIDTH)] * 3), loss_type="vicreg", batch_size=batch_size)
+    head = VICRegProjectionHead(512, WIDTH, WIDTH, num_layers=3)
+    contenders = {
+        "ours": ours(images, config, device),
+        "plain loop, torchvision": per_image(images, TwoViews(), small_resnet18(), mlp(512, WIDTH), plain_vicreg, batch_size, device),
+        "lightly": per_image(images, lightly_views(), small_resnet18(), head, VICRegLoss(), batch_size, device),
+    }
+    steps = {name: step for name, (_, step) in contenders.items()}
+    return race("training, ResNet-18", f"batch {batch_size}", steps, "images/s", batch_size, 2 if quick else 7)

@@ -1,0 +1,69 @@
+"""Fill the README's tables from what was measured: assets/results/*.json and assets/benchmarks/*.json.
+
+    python scripts/fill_readme.py           rewrite the tables
+    python scripts/fill_readme.py --check   fail if they are not what the files say
+"""
+
+import argparse
+import json
+import re
+import statistics
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "benchmarks"))
+
+from timing import table  # noqa: E402
+
+NAMES = {"vicreg": "VICReg", "bcs": "SIGReg", "vc": "VC", "none": "no regularizer"}
+ENCODERS = {"resnet5": "ResNet5", "resnet": "ResNet-18", "vit_s": "ViT-S", "vit_b": "ViT-B"}
+KEYS = ("name", "dataset", "loss", "encoder", "device", "hardware", "seeds", "linear_probe", "minutes", "command", "date")
+
+
+def spread(values: list[float], digits: int) -> str:
+    """Mean ± standard deviation, or the one value there is."""
+    mean = f"{statistics.mean(values):.{digits}f}"
+    return f"{mean} ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else mean
+
+
+def results(rows: list[dict]) -> str:
+    """The results table, and below it the command of each row."""
+    lines = ["| row | encoder, loss | epochs | linear probe, % | minutes | seeds | hardware |", "| --- | --- | --- | --- | --- | --- | --- |"]
+    for r in rows:
+        seeds = ", ".join(map(str, r["seeds"]))
+        lines.append(
+            f"| {r['name']} | {ENCODERS[r['encoder']]}, {NAMES[r['loss']]} | {r['epochs']} | {spread(r['linear_probe'], 1)} | "
+            f"{spread(r['minutes'], 1)} | {seeds} | {r['device']}: {r['hardware']} |")
+    commands = "\n".join(f"# {r['name']}\n{r['command']}" for r in rows)
+    return "\n".join(lines) + f"\n\nThe commands, each with `--seed`:\n\n```bash\n{commands}\n```"
+
+
+def load(folder: Path) -> list[dict]:
+    return [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
+
+
+def fill(text: str, mark: str, content: str) -> str:
+    """`text` with `content` between <!-- mark --> and <!-- /mark -->."""
+    pattern = rf"(<!-- {mark} -->\n).*?(<!-- /{mark} -->)"
+    if not re.search(pattern, text, re.DOTALL):
+        raise SystemExit(f"README.md: the marks <!-- {mark} --> and <!-- /{mark} --> are missing")
+    return re.sub(pattern, lambda found: found[1] + content + "\n" + found[2], text, flags=re.DOTALL)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--check", action="store_true")
+    check = parser.parse_args().check
+    readme = ROOT / "README.md"
+    before = readme.read_text()
+    benchmarks = [row for part in load(ROOT / "assets" / "benchmarks") for row in part["rows"]]
+    after = fill(before, "results", results(load(ROOT / "assets" / "results")))
+    after = fill(after, "benchmarks", table(benchmarks))
+    if check and after != before:
+        sys.exit("README.md: its tables are not what assets/ says; run python scripts/fill_readme.py")
+    readme.write_text(after)
+
+
+if __name__ == "__main__":
+    main()
