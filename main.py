@@ -16,10 +16,11 @@ from simple_parsing import ArgumentParser
 
 from jepa_utils import data, distributed, probe
 from jepa_utils.augment import PRESETS
+from jepa_utils.checkpoint import Checkpoint
 from jepa_utils.models import embeddings
 from jepa_utils.runtime import InputError, atomic, environment, generator, pick_device, save_json
 from jepa_utils.spectra import collapse_report
-from jepa_utils.train import Checkpoint, TrainConfig, build_loss, build_model, check_batch_size, train
+from jepa_utils.train import TrainConfig, build_loss, build_model, check_batch_size, train
 
 # What a model type takes unless the command line says otherwise.
 PREDICTIVE = {"dobs": 1, "dataset": "digits", "task": "present", "predictor": "conv", "projector": ""}

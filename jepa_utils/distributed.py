@@ -20,7 +20,7 @@ from .runtime import InputError
 
 def start(device: torch.device) -> torch.device:
     """Join the processes that torchrun started, if it did; the device of this one."""
-    if "WORLD_SIZE" not in os.environ:
+    if not dist.is_torchelastic_launched():
         return device
     if device.type == "cuda":
         device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))

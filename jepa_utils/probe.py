@@ -134,3 +134,26 @@ def standardize(train_h: Tensor, test_h: Tensor) -> tuple[Tensor, Tensor]:
 def accuracy(scores: Tensor, y: Tensor) -> float:
     """Percentage of rows of scores (N, classes) whose largest entry is at y (N,)."""
     return 100 * (scores.argmax(dim=1) == y).float().mean().item()
+
+
+class OnlineProbe(nn.Module):
+    """A linear classifier trained beside the model on detached features; sends no gradient back."""
+
+    def __init__(self, features: int, labels: Tensor | None, lr: float = 1e-3):
+        super().__init__()
+        self.labels = labels
+        classes = 1 if labels is None else int(labels.max()) + 1
+        self.layers = nn.Sequential(nn.BatchNorm1d(features, affine=False), nn.Linear(features, classes))
+        nn.init.zeros_(self.layers[1].weight), nn.init.zeros_(self.layers[1].bias)  # no random number is drawn here
+        self.optimizer = torch.optim.Adam(self.parameters(), lr=lr)
+
+    def step(self, h: Tensor, pick: Tensor) -> dict[str, Tensor]:
+        """One step on features h (B, F) of the picked images; its accuracy before the step, in percent."""
+        if self.labels is None:
+            return {}
+        y = self.labels[pick]
+        logits = self.layers(h.float())
+        self.optimizer.zero_grad()
+        F.cross_entropy(logits, y).backward()
+        self.optimizer.step()
+        return {"online_probe": 100 * (logits.argmax(dim=1) == y).float().mean()}

@@ -53,10 +53,12 @@ def budget() -> Budget:
 
 
 def pick_device(name: str = "auto") -> torch.device:
-    """`auto` takes CUDA, then Apple's MPS, then the CPU; any other name must be a usable device."""
+    """`auto` takes CUDA where there is one, else the CPU; any other name must be a usable device.
+
+    Apple's MPS has to be asked for by name: nobody has tested the series on it.
+    """
     if name == "auto":
-        mps = torch.backends.mps.is_available()
-        return torch.device("cuda" if torch.cuda.is_available() else "mps" if mps else "cpu")
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         if name.split(":")[0] not in ("cpu", "cuda", "mps"):
             raise RuntimeError
@@ -78,8 +80,6 @@ def fast_bf16(device: torch.device) -> bool:
 def autocast(device: torch.device):
     """bf16 autocast where the device is fast at it, full precision elsewhere."""
     return torch.autocast(device.type, torch.bfloat16) if fast_bf16(device) else nullcontext()
-
-
 
 
 def generator(seed: int, device: torch.device | str = "cpu") -> torch.Generator:

@@ -8,9 +8,14 @@ from torch import Tensor
 from .runtime import InputError
 
 
+def exact(z: Tensor) -> Tensor:
+    """In float64, on the CPU: spectra span more orders of magnitude than float32 resolves, and not every device has it."""
+    return z.cpu().double()
+
+
 def eigenvalues(z: Tensor) -> Tensor:
     """Eigenvalues of the covariance of z (N, D), descending: the variance along each principal axis."""
-    z = z.double() - z.double().mean(dim=0)
+    z = exact(z) - exact(z).mean(dim=0)
     return torch.linalg.eigvalsh(z.mT @ z / (len(z) - 1)).flip(0).clamp(min=0)
 
 
@@ -30,7 +35,7 @@ def effective_rank(z: Tensor) -> float:
 
 def rankme(z: Tensor) -> float:
     """RankMe (arXiv 2210.02885, eq. 1): the entropy rank of the singular values of z (N, D), *not* centred."""
-    return entropy_rank(torch.linalg.eigvalsh(z.double().mT @ z.double()).clamp(min=0).sqrt())
+    return entropy_rank(torch.linalg.eigvalsh(exact(z).mT @ exact(z)).clamp(min=0).sqrt())
 
 
 def participation_ratio(eigvals: Tensor) -> float:
@@ -45,7 +50,7 @@ def within_image_share(z: Tensor) -> float:
     two images are, so the embedding says nothing about the image.
     """
     V, N, D = z.shape
-    z = z.double()
+    z = exact(z)
     within = z.var(dim=0).sum(dim=1).mean()  # spread of views around their image
     total = z.flatten(0, 1).var(dim=0).sum()
     return (within / total.clamp(min=1e-300)).clamp(max=1).item()
@@ -81,7 +86,7 @@ def collapse_report(z: Tensor, scale: float | None = 1.0) -> CollapseReport:
     `scale` is the std that healthy embeddings have: 1 for `z`, which the regularizers hold there;
     None for features `h`, whose scale nothing fixes.
     """
-    z = z.double()
+    z = exact(z)
     N, D = z.shape
     if not z.isfinite().all():
         raise InputError("z", "NaN or infinite values", "finite embeddings; the run that made these has diverged")

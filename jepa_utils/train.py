@@ -4,21 +4,22 @@ import math
 import re
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from . import losses
 from .augment import PRESETS, Augmentation, make_views
+from .checkpoint import Checkpoint
 from .data import Dataset
 from .distributed import gather, parallel, rank, share, whole_batch
 from .models import ENCODERS, JEPA, PREDICTORS, build_encoder, build_predictor, build_projector, partial_views
-from .runtime import InputError, atomic, autocast, generator, progress_bar, save_json
+from .probe import OnlineProbe
+from .runtime import InputError, autocast, generator, progress_bar
 
 LOSSES = ("vc", "vicreg", "bcs", "none")
 OPTIMIZERS = ("adamw", "lars")
@@ -178,10 +179,11 @@ def train(
     per_epoch = N // B
     steps = min(config.epochs * per_epoch, config.max_steps or math.inf)
     model.to(device, memory_format=torch.channels_last)
-    head = OnlineProbe(model.encoder.features, labels, config).to(device)
+    head = OnlineProbe(model.encoder.features, labels, config.probe_lr).to(device)
     optimizer = build_optimizer(config, model)
     g = generator(config.seed)
-    state = Checkpoint(out, config, model, optimizer, head, g)
+    parts = {"model": model, "optimizer": optimizer, "head": head, "head_optimizer": head.optimizer}
+    state = Checkpoint(out, config, parts, g)
     history = state.load() if resume else []
     if config.compile:
         model.compile()
@@ -262,66 +264,3 @@ def check_finite(log: list[Tensor], names: list[str], step: int, out: Path | Non
             kept = f"; the last good checkpoint is {out / Checkpoint.NAME}" if out and (out / Checkpoint.NAME).exists() else ""
             raise FloatingPointError(f"step {step - back}: {', '.join(bad)}; try a smaller lr{kept}")
     return values
-
-
-class OnlineProbe(nn.Module):
-    """A linear classifier trained beside the model on detached features; sends no gradient back."""
-
-    def __init__(self, features: int, labels: Tensor | None, config: TrainConfig):
-        super().__init__()
-        self.labels = labels
-        classes = 1 if labels is None else int(labels.max()) + 1
-        self.layers = nn.Sequential(nn.BatchNorm1d(features, affine=False), nn.Linear(features, classes))
-        nn.init.zeros_(self.layers[1].weight), nn.init.zeros_(self.layers[1].bias)  # no random number is drawn here
-        self.optimizer = torch.optim.Adam(self.parameters(), lr=config.probe_lr)
-
-    def step(self, h: Tensor, pick: Tensor) -> dict[str, Tensor]:
-        """One step on features h (B, F) of the picked images; its accuracy before the step, in percent."""
-        if self.labels is None:
-            return {}
-        y = self.labels[pick]
-        logits = self.layers(h.float())
-        self.optimizer.zero_grad()
-        F.cross_entropy(logits, y).backward()
-        self.optimizer.step()
-        return {"online_probe": 100 * (logits.argmax(dim=1) == y).float().mean()}
-
-
-class Checkpoint:
-    """Everything a run needs to go on as if never stopped, in one file written all or nothing."""
-
-    NAME = "checkpoint.pt"
-
-    def __init__(self, out: Path | None, config: TrainConfig, model: JEPA, optimizer, head: OnlineProbe, g: torch.Generator):
-        self.path = out / self.NAME if out else None
-        self.config, self.generator = config, g
-        self.parts = {"model": model, "optimizer": optimizer, "head": head, "head_optimizer": head.optimizer}
-
-    def save(self, history: list[dict]) -> None:
-        state = {name: part.state_dict() for name, part in self.parts.items()}
-        state |= {"config": asdict(self.config), "history": history, "generator": self.generator.get_state()}
-        with atomic(self.path) as temporary:
-            torch.save(state, temporary)
-        save_json(history, self.path.with_name("history.json"))
-
-    def load(self) -> list[dict]:
-        """Restore all parts; returns the history so far, empty where there is no checkpoint yet."""
-        if not self.path or not self.path.exists():
-            return []
-        try:
-            state = torch.load(self.path, map_location="cpu", weights_only=True)
-            self._compare(state["config"])
-            for name, part in self.parts.items():
-                part.load_state_dict(state[name])
-            self.generator.set_state(state["generator"])
-            return state["history"]
-        except InputError:
-            raise
-        except Exception as error:  # whatever a damaged file makes torch raise
-            raise InputError("resume", str(self.path), f"a complete checkpoint of this program ({type(error).__name__})") from error
-
-    def _compare(self, saved: dict) -> None:
-        """Refuse to go on with another configuration than the checkpoint's."""
-        for name, value in asdict(self.config).items():
-            if name not in self.config.MAY_DIFFER_ON_RESUME and saved.get(name) != value:
-                raise InputError(name, value, f"{saved.get(name)!r}, as in the checkpoint {self.path}")

@@ -1,4 +1,4 @@
-"""Fill the README's tables from what was measured: assets/results/*.json and assets/benchmarks/*.json.
+"""Fill the README's tables from what was measured: scoreboard.json, results/*.json and benchmarks/*.json in assets/.
 
     python scripts/fill_readme.py           rewrite the tables
     python scripts/fill_readme.py --check   fail if they are not what the files say
@@ -25,6 +25,16 @@ def spread(values: list[float], digits: int) -> str:
     """Mean ± standard deviation, or the one value there is."""
     mean = f"{statistics.mean(values):.{digits}f}"
     return f"{mean} ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else mean
+
+
+def scoreboard(board: dict) -> str:
+    """The scoreboard that `make run` left."""
+    lines = ["| features | linear probe, % | effective rank of h | training, s | embeddings z |", "| --- | --- | --- | --- | --- |"]
+    for r in board["rows"]:
+        seconds = f"{r['seconds']:.0f}" if r["seconds"] else ""
+        lines.append(f"| {r['name']} | {r['probe']:.1f} | {r['effective_rank']:.0f} of {r['dimensions']} | {seconds} | {r['state']} |")
+    machine = board["environment"]
+    return "\n".join(lines) + f"\n\n{machine['hardware']}, {machine['threads']} threads, {'bf16' if machine['bf16'] else 'float32'}, seed 0."
 
 
 def results(rows: list[dict]) -> str:
@@ -58,7 +68,9 @@ def main() -> None:
     readme = ROOT / "README.md"
     before = readme.read_text()
     benchmarks = [row for part in load(ROOT / "assets" / "benchmarks") for row in part["rows"]]
-    after = fill(before, "results", results(load(ROOT / "assets" / "results")))
+    board = json.loads((ROOT / "assets" / "scoreboard.json").read_text())
+    after = fill(before, "scoreboard", scoreboard(board))
+    after = fill(after, "results", results(load(ROOT / "assets" / "results")))
     after = fill(after, "benchmarks", table(benchmarks))
     if check and after != before:
         sys.exit("README.md: its tables are not what assets/ says; run python scripts/fill_readme.py")

@@ -21,7 +21,9 @@ NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
 def execute(path: Path) -> nbformat.NotebookNode:
     """The notebook run top to bottom in a fresh kernel, in its own folder; only outputs differ."""
     notebook = nbformat.read(path, as_version=4)
-    NotebookClient(notebook, timeout=None, record_timing=False, resources={"metadata": {"path": path.parent}}).execute()
+    quiet = ["--log-level=ERROR"]  # a local kernel need not warn that its messages are not encrypted
+    NotebookClient(
+        notebook, timeout=None, record_timing=False, extra_arguments=quiet, resources={"metadata": {"path": path.parent}}).execute()
     return clean(notebook)
 
 

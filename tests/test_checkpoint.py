@@ -7,8 +7,9 @@ import torch
 from training import LABELS, TINY, assert_same_weights, fit
 
 from jepa_utils import losses
+from jepa_utils.checkpoint import Checkpoint
 from jepa_utils.runtime import InputError
-from jepa_utils.train import Checkpoint, TrainConfig, build_loss
+from jepa_utils.train import TrainConfig, build_loss
 
 
 class Interrupted(Exception):

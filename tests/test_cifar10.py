@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from jepa_utils import data
+from jepa_utils import cifar10, data
 from jepa_utils.runtime import InputError
 
 
@@ -109,10 +109,10 @@ def test_a_damaged_batch_is_one_error_that_names_the_folder(batches_folder, cont
 
 def test_the_real_cifar10_has_50000_and_10000_pictures_and_the_published_statistics(monkeypatch, users_cifar10):
     monkeypatch.setenv("JEPA_DATA", str(users_cifar10))
-    cifar10 = data.cifar10()
-    assert cifar10.train_labels.bincount().tolist() == [5000] * 10
-    assert cifar10.test_labels.bincount().tolist() == [1000] * 10
-    mean, std = cifar10.statistics()
+    images = data.cifar10()
+    assert images.train_labels.bincount().tolist() == [5000] * 10
+    assert images.test_labels.bincount().tolist() == [1000] * 10
+    mean, std = images.statistics()
     assert mean == pytest.approx([0.4914, 0.4822, 0.4465], abs=0.005)
     assert std == pytest.approx([0.2470, 0.2435, 0.2616], abs=0.005)
 
@@ -167,8 +167,8 @@ def online(monkeypatch, archive, data_folder):
     """Lets the network be used, but only mirrors on this machine: `online(*addresses)` names them."""
     monkeypatch.delenv("JEPA_OFFLINE")
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    monkeypatch.setattr(data, "CIFAR10_MD5", hashlib.md5(archive).hexdigest())
-    return lambda *addresses: monkeypatch.setattr(data, "CIFAR10_MIRRORS", addresses)
+    monkeypatch.setattr(cifar10, "MD5", hashlib.md5(archive).hexdigest())
+    return lambda *addresses: monkeypatch.setattr(cifar10, "MIRRORS", addresses)
 
 
 def names(folder):
