@@ -33,9 +33,10 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--results", type=Path, default=ROOT / "assets" / "results")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="where the runs themselves are kept")
-    parser.add_argument("options", nargs=argparse.REMAINDER, help="-- and the options of main.py, without --seed and --out")
-    options = parser.parse_args()
-    words = options.options[options.options[:1] == ["--"]:]
+    parser.epilog = "After -- the options of main.py, without --seed and --out."
+    given = sys.argv[1:]
+    cut = given.index("--") if "--" in given else len(given)
+    options, words = parser.parse_args(given[:cut]), given[cut + 1 :]
     path, command = options.results / f"{options.name}.json", shlex.join(["python", "main.py", *words])
     row = json.loads(path.read_text()) if path.exists() else {}
     if row.get("command") != command:

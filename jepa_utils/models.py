@@ -135,7 +135,7 @@ def build_encoder(
     mean: list[float] | None = None, std: list[float] | None = None, recompute: bool = False,
 ) -> Encoder:
     """An encoder by name. `henc`, `dstc` and `stride` (of the stem) shape resnet5; `patch_size` the ViTs,
-    which with `recompute` train in a fraction of the memory and a third slower.
+    which with `recompute` train in a fraction of the memory, for a third more arithmetic.
 
     `mean` and `std` (one value per channel, on the [0, 1] scale) normalise the images; without
     them the values are only shifted to [-1, 1].

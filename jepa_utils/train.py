@@ -37,7 +37,7 @@ class TrainConfig:
     dstc: int = 16  # output width of resnet5; the others have their own: 512, 384, 768
     stride: int = 1  # stride of resnet5's first convolution; 2 is about five times faster
     patch_size: int = 2  # side of a ViT's patches, in pixels
-    recompute: bool = True  # ViT: save memory by computing activations twice; false is a third faster where memory allows
+    recompute: bool = True  # ViT: compute activations twice and keep few of them; false needs several times the memory
     projector: str = ""  # widths of the projector, such as 2048-2048-2048; empty: z is h
     predictor: str = "identity"  # identity, mlp, or conv (predicts the whole image's maps from a partial view)
     hpre: int = 32  # hidden width of the predictor
