@@ -9,12 +9,14 @@ height. All figures are on a validation split.
 import argparse
 import json
 import statistics
+from itertools import product
 from pathlib import Path
 
-from search import hold_out, trial
+from search import hold_out, keep, trial
 
 from jepa_utils import data, plots
 from jepa_utils.runtime import pick_device
+from jepa_utils.train import laptop
 
 SEEDS = (0, 1, 2)
 IMAGES, VIEWS = 6000, 8  # images to train on; views of each, over the epochs
@@ -37,24 +39,23 @@ LOSS = {"VICReg": "vicreg", "SIGReg": "bcs"}
 
 
 def measure(log: Path) -> list[dict]:
-    """Every run of the panels; those that the log holds are not trained again."""
+    """Every run of the panels; those that the log holds, under whatever name, are not trained again."""
     done = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
     images = hold_out(data.load("digits")).limited(IMAGES).to(pick_device())
-    for methods in PANELS.values():
-        for method, settings in methods.items():
-            for changes in settings.values():
-                changes = BASE | changes
-                for seed in SEEDS:
-                    if not any(matches(run, method, changes, seed) for run in done):
-                        done.append(trial(images, LOSS[method], changes, seed))
-                        print(f"{method:<7} {changes} seed {seed}: {done[-1]['validation_probe']:.1f} %, {done[-1]['state']}", flush=True)
-                        with open(log, "a") as file:
-                            file.write(json.dumps(done[-1]) + "\n")
+    settings = [(method, changes) for methods in PANELS.values() for method, named in methods.items() for changes in named.values()]
+    for (method, changes), seed in product(settings, SEEDS):
+        if not find(done, method, changes, seed):
+            result = trial(images, LOSS[method], BASE | changes, seed)
+            print(f"{method:<7} {changes} seed {seed}: {result['validation_probe']:.1f} %, {result['state']}", flush=True)
+            keep(result, log)
+            done.append(result)
     return done
 
 
-def matches(run: dict, method: str, changes: dict, seed: int) -> bool:
-    return (run["loss"], run["changes"], run["seed"]) == (LOSS[method], changes, seed)
+def find(runs: list[dict], method: str, changes: dict, seed: int) -> dict | None:
+    """The run that had this configuration, however it was written: the recipe's own value may be named or left out."""
+    wanted = laptop(LOSS[method], **BASE | changes)
+    return next((run for run in runs if run["loss"] == LOSS[method] and run["seed"] == seed and laptop(run["loss"], **run["changes"]) == wanted), None)
 
 
 def draw(runs: list[dict], path: Path) -> None:
@@ -62,13 +63,14 @@ def draw(runs: list[dict], path: Path) -> None:
     figure, axes = plots.plt.subplots(2, 3, figsize=(11, 6.4), layout="constrained")
     for ax, (panel, methods) in zip(axes.flat, PANELS.items(), strict=False):
         for method, settings in methods.items():
-            found = [[run for run in runs for seed in SEEDS if matches(run, method, BASE | changes, seed)] for changes in settings.values()]
-            scores = [[run["validation_probe"] for run in group] for group in found]
-            ax.errorbar(list(settings), [statistics.mean(s) for s in scores], [statistics.stdev(s) for s in scores],
+            found = {label: [find(runs, method, changes, seed) for seed in SEEDS] for label, changes in settings.items()}
+            scores = {label: [run["validation_probe"] for run in group] for label, group in found.items()}
+            mean = {label: statistics.mean(values) for label, values in scores.items()}
+            ax.errorbar(list(mean), list(mean.values()), [statistics.stdev(values) for values in scores.values()],
                         marker="o", capsize=3, color=plots.COLORS[method], label=method)
-            for label, group, values in zip(settings, found, scores, strict=True):
+            for label, group in found.items():
                 if sum("collapse" in run["state"] for run in group) > len(SEEDS) / 2:
-                    ax.plot(label, statistics.mean(values), "o", color="white", markeredgecolor=plots.COLORS[method], zorder=5)
+                    ax.plot(label, mean[label], "o", color="white", markeredgecolor=plots.COLORS[method], zorder=5)
         ax.set(xlabel=panel, ylabel="linear probe, % of held-out images")
         ax.tick_params(axis="x", labelsize=8)
         ax.legend()

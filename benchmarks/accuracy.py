@@ -6,11 +6,12 @@ pass in the time.
 
 import time
 
+from search import score
 from timing import row
 from training import mlp, ours, per_image, plain_vicreg
 from views import TwoViews
 
-from jepa_utils import data, probe
+from jepa_utils import data
 from jepa_utils.models import build_encoder
 from jepa_utils.runtime import pick_device
 from jepa_utils.train import laptop, lr_at
@@ -18,7 +19,7 @@ from jepa_utils.train import laptop, lr_at
 CONFIG = laptop("vicreg", dstc=256, projector="512-512-512", batch_size=256)
 
 
-def until(minutes, encoder, step):
+def until(minutes, step):
     """Train for so long, the schedule following the clock; the number of steps."""
     started, done = time.perf_counter(), 0
     while (share := (time.perf_counter() - started) / (60 * minutes)) < 1:
@@ -40,10 +41,9 @@ def measure(quick: bool = False) -> list[dict]:
         }
         scores, passed = {}, {}
         for name, (encoder, step) in contenders.items():
-            passed[name] = until(minutes, encoder, step) * CONFIG.batch_size
-            h = [probe.features(encoder, x) for x in (images.train_images, images.test_images)]
-            scores[name] = probe.linear_probe(h[0], images.train_labels, h[1], images.test_labels)
-        for name, score in scores.items():
+            passed[name] = until(minutes, step) * CONFIG.batch_size
+            scores[name] = score(encoder, images)
+        for name, percent in scores.items():
             case = f"{minutes:g} min, {passed[name]:,} images passed"
-            rows.append(row("linear probe", case, name, "%", [score], f"{scores['ours'] - score:+.1f} points"))
+            rows.append(row("linear probe", case, name, "%", [percent], f"{scores['ours'] - percent:+.1f} points"))
     return rows

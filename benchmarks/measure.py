@@ -28,12 +28,12 @@ def run(words: list[str], seed: int, out: Path) -> tuple[dict, dict]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    after = "After -- the options of main.py, without --seed and --out."
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], epilog=after)
     parser.add_argument("name")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--results", type=Path, default=ROOT / "assets" / "results")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="where the runs themselves are kept")
-    parser.epilog = "After -- the options of main.py, without --seed and --out."
     given = sys.argv[1:]
     cut = given.index("--") if "--" in given else len(given)
     options, words = parser.parse_args(given[:cut]), given[cut + 1 :]

@@ -1,9 +1,9 @@
 """Every comparison with its peers, and a table at the end.
 
     pip install -e '.[benchmarks]'
-    python benchmarks/run.py                        all of them: about 25 minutes on two cores
+    python benchmarks/run.py                        all of them
     python benchmarks/run.py views sigreg           some of them
-    python benchmarks/run.py --quick --out build    every code path, in a minute or two; the figures mean nothing
+    python benchmarks/run.py --quick --out build    every code path; the figures mean nothing
 """
 
 import argparse
@@ -26,7 +26,8 @@ def main() -> None:
     options = parser.parse_args()
     if unknown := set(options.names) - set(NAMES):
         parser.error(f"name: {', '.join(unknown)} was given; accepted: {', '.join(NAMES)}")
-    machine = {key: environment()[key] for key in ("hardware", "threads", "device", "torch")}
+    here = environment()
+    machine = {key: here[key] for key in ("hardware", "threads", "device", "torch")}
     rows = []
     for name in options.names or NAMES:
         measured = importlib.import_module(name).measure(options.quick)

@@ -32,18 +32,28 @@ def hold_out(images: data.Dataset) -> data.Dataset:
     return data.Dataset(images.name, images.classes, x[fit_part], y[fit_part], x[held_out], y[held_out])
 
 
+def score(encoder, images: data.Dataset) -> float:
+    """Accuracy of a linear probe on the encoder's features, in percent of the test images."""
+    train_h, test_h = (probe.features(encoder, x) for x in (images.train_images, images.test_images))
+    return probe.linear_probe(train_h, images.train_labels, test_h, images.test_labels)
+
+
 def trial(images: data.Dataset, loss_type: str, changes: dict, seed: int) -> dict:
     """Train one variant and probe it on the held-out part."""
     started = time.perf_counter()
     model, history = fit(laptop(loss_type, seed=seed, **changes), images, progress=False)
     seconds = time.perf_counter() - started
-    h = [probe.features(model.encoder, x) for x in (images.train_images, images.test_images)]
-    score = probe.linear_probe(h[0], images.train_labels, h[1], images.test_labels)
     return {
         "dataset": images.name, "loss": loss_type, "changes": changes, "seed": seed,
-        "validation_probe": round(score, 2), "seconds": round(seconds, 1), "final_loss": history[-1]["loss"],
+        "validation_probe": round(score(model.encoder, images), 2), "seconds": round(seconds, 1), "final_loss": history[-1]["loss"],
         "state": collapse_report(embeddings(model, images.test_images)).state,
     }
+
+
+def keep(result: dict, log: Path) -> None:
+    """Add one line to the log."""
+    with open(log, "a") as file:
+        file.write(json.dumps(result) + "\n")
 
 
 def main() -> None:
@@ -55,13 +65,13 @@ def main() -> None:
     parser.add_argument("--log", type=Path, default=Path("assets/search.jsonl"))
     options = parser.parse_args()
     images = hold_out(data.load(options.dataset)).to(pick_device())
-    machine = {key: environment()[key] for key in ("hardware", "threads", "torch")}
+    here = environment()
+    machine = {key: here[key] for key in ("hardware", "threads", "torch")}
     for variant in options.variants:
         for seed in options.seeds:
             result = trial(images, options.loss_type, parse(variant, options.loss_type), seed)
             print(f"{result['validation_probe']:6.2f} %  {result['seconds']:6.1f} s  seed {seed}  {variant}", flush=True)
-            with open(options.log, "a") as log:
-                log.write(json.dumps(result | machine) + "\n")
+            keep(result | machine, options.log)
 
 
 if __name__ == "__main__":

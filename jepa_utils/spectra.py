@@ -15,7 +15,8 @@ def exact(z: Tensor) -> Tensor:
 
 def eigenvalues(z: Tensor) -> Tensor:
     """Eigenvalues of the covariance of z (N, D), descending: the variance along each principal axis."""
-    z = exact(z) - exact(z).mean(dim=0)
+    z = exact(z)
+    z = z - z.mean(dim=0)
     return torch.linalg.eigvalsh(z.mT @ z / (len(z) - 1)).flip(0).clamp(min=0)
 
 
@@ -35,7 +36,8 @@ def effective_rank(z: Tensor) -> float:
 
 def rankme(z: Tensor) -> float:
     """RankMe (arXiv 2210.02885, eq. 1): the entropy rank of the singular values of z (N, D), *not* centred."""
-    return entropy_rank(torch.linalg.eigvalsh(exact(z).mT @ exact(z)).clamp(min=0).sqrt())
+    z = exact(z)
+    return entropy_rank(torch.linalg.eigvalsh(z.mT @ z).clamp(min=0).sqrt())
 
 
 def participation_ratio(eigvals: Tensor) -> float:

@@ -18,7 +18,6 @@ from timing import table  # noqa: E402
 
 NAMES = {"vicreg": "VICReg", "bcs": "SIGReg", "vc": "VC", "none": "no regularizer"}
 ENCODERS = {"resnet5": "ResNet5", "resnet": "ResNet-18", "vit_s": "ViT-S", "vit_b": "ViT-B"}
-KEYS = ("name", "dataset", "loss", "encoder", "device", "hardware", "seeds", "linear_probe", "minutes", "command", "date")
 
 
 def spread(values: list[float], digits: int) -> str:
@@ -56,9 +55,10 @@ def load(folder: Path) -> list[dict]:
 def fill(text: str, mark: str, content: str) -> str:
     """`text` with `content` between <!-- mark --> and <!-- /mark -->."""
     pattern = rf"(<!-- {mark} -->\n).*?(<!-- /{mark} -->)"
-    if not re.search(pattern, text, re.DOTALL):
-        raise SystemExit(f"README.md: the marks <!-- {mark} --> and <!-- /{mark} --> are missing")
-    return re.sub(pattern, lambda found: found[1] + content + "\n" + found[2], text, flags=re.DOTALL)
+    filled, places = re.subn(pattern, lambda found: found[1] + content + "\n" + found[2], text, flags=re.DOTALL)
+    if not places:
+        sys.exit(f"README.md: the marks <!-- {mark} --> and <!-- /{mark} --> are missing")
+    return filled
 
 
 def main() -> None:
