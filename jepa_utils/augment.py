@@ -18,7 +18,7 @@ from .runtime import InputError
 
 GRAY = (0.2989, 0.587, 0.114)  # ITU-R 601 luma, torchvision's weights
 ATTEMPTS = 10  # crops drawn per image before falling back to the largest central one, as torchvision does
-CPU_CHUNK = 128  # images per pass on a CPU: the intermediates stay in its cache
+CPU_CHUNK = 256  # images per pass on a CPU: bounds the intermediates
 
 
 @dataclass(frozen=True)
@@ -69,10 +69,9 @@ def make_views(
     images (N, C, H, W), uint8 or float in [0, 1] -> (views, N, C, H, W), float32 in [0, 1]. With
     `part` only the views of images[part], the same as they would be among all.
     """
-    shape, images = images.shape, images[part]
-    N, C, H, W = images.shape
-    out = torch.empty(views, N, C, H, W, device=images.device)
-    size = CPU_CHUNK if images.device.type == "cpu" else N
+    shape, images = images.shape, to_float(images[part])
+    out = torch.empty(views, *images.shape, device=images.device)
+    size = CPU_CHUNK if images.device.type == "cpu" else len(images)
     for view in out:
         drawn = draw_parameters(shape, augmentation, generator)
         order = torch.randperm(4, generator=generator).tolist()
@@ -126,7 +125,7 @@ def apply_parameters(images: Tensor, a: Augmentation, p: dict[str, Tensor], orde
             if getattr(a, name) and (color or in_gray_too):
                 x = operation(x, p[name])
     if a.grayscale and color:
-        x = torch.lerp(x, luma(x).expand_as(x), column(p["grayscale"]))
+        x.lerp_(luma(x).expand_as(x), column(p["grayscale"]))
     if a.blur:
         x = torch.where(column(p["blur"]) > 0, gaussian_blur(x, p["sigma"]), x)
     if a.solarize:
@@ -179,7 +178,8 @@ def adjust_brightness(x: Tensor, factor: Tensor) -> Tensor:
 
 def adjust_contrast(x: Tensor, factor: Tensor) -> Tensor:
     """Move towards or away from the mean gray of every image: factor (N,), 0 gives flat gray."""
-    return blend(x, luma(x.mean(dim=(2, 3), keepdim=True)), factor)
+    mean = luma(x.mean(dim=(2, 3), keepdim=True))  # (N, 1, 1, 1), for which `blend` is slow on a CPU
+    return (x * column(factor)).add_(mean * column(1 - factor)).clamp_(0, 1)
 
 
 def adjust_saturation(x: Tensor, factor: Tensor) -> Tensor:
@@ -192,18 +192,19 @@ def adjust_hue(x: Tensor, shift: Tensor) -> Tensor:
     red, green, blue = x.unbind(1)  # (N, H, W) each
     value = x.amax(1)
     chroma = value - x.amin(1)
-    # Branch-free, because a select costs several times an addition on a CPU.
-    not_red, not_green = (value - red).sign_(), (value - green).sign_()  # 0 where that channel is the largest
-    green_or_blue = torch.lerp((blue - red).add_(chroma, alpha=2), (red - green).add_(chroma, alpha=4), not_green)
-    hue = torch.lerp(green - blue, green_or_blue, not_red)
-    hue = hue.div_(chroma.clamp(min=1e-12)).add_(6 * shift[:, None, None])
-    hue = hue.sub_(torch.floor(hue / 6), alpha=6)  # in [0, 6): red 0, green 2, blue 4
+    # How far from red, in sixths of a turn, 0 to 3; negative on blue's side. No case for each largest channel:
+    # a select costs several times an addition on a CPU.
+    hue = (green + blue).sub_(red).sub_(value).div_(chroma.clamp(min=1e-12)).add_(2).copysign_(green - blue)
+    hue = hue.add_(6 * shift[:, None, None])
+    hue = hue.sub_((hue / 6).floor_(), alpha=6)  # in [0, 6): red 0, green 2, blue 4
     # Each channel falls short of the value by chroma times a trapezoid around its own hue.
     short = torch.empty_like(x)
-    torch.sub(hue, 3, out=short[:, 0]).abs_().sub_(2)
-    torch.sub(hue, 2, out=short[:, 1]).abs_().neg_().add_(1)
-    torch.sub(hue, 4, out=short[:, 2]).abs_().neg_().add_(1)
-    return torch.addcmul(value[:, None], chroma[:, None], short.clamp_(-1, 0))
+    for channel, away in enumerate((3, 2, 4)):
+        torch.sub(hue, away, out=short[:, channel])
+    short.abs_()
+    short[:, 0].neg_().add_(2)
+    short[:, 1:].sub_(1)
+    return torch.addcmul(value[:, None], chroma[:, None], short.clamp_(0, 1), value=-1)
 
 
 COLOR_OPERATIONS = (
@@ -247,7 +248,7 @@ def random_partial(x: Tensor, share: float = 0.5, patch: int = 8, generator: tor
 
 def to_float(images: Tensor) -> Tensor:
     """uint8 in [0, 255] or float in [0, 1] -> float32 in [0, 1]."""
-    return images.float() / 255 if images.dtype == torch.uint8 else images.float()
+    return images.float().div_(255) if images.dtype == torch.uint8 else images.float()
 
 
 def luma(x: Tensor) -> Tensor:
@@ -265,4 +266,4 @@ def blend(x: Tensor, other: Tensor, factor: Tensor) -> Tensor:
 
 def column(values: Tensor) -> Tensor:
     """(N,) -> (N, 1, 1, 1), to act on images."""
-    return values[:, None, None, None]
+    return values.view(-1, 1, 1, 1)

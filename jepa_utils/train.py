@@ -22,7 +22,7 @@ from .probe import OnlineProbe
 from .runtime import InputError, autocast, generator, progress_bar
 
 LOSSES = ("vc", "vicreg", "bcs", "none")
-OPTIMIZERS = ("adamw", "lars")
+OPTIMIZERS = ("adamw", "lars", "muon")
 LOG_EVERY = 50  # steps between two looks at the losses: each look waits for the device
 FINAL_LR = 1e-3  # the schedule ends at this share of lr
 
@@ -55,7 +55,7 @@ class TrainConfig:
     batch_size: int = 64  # images per step
     epochs: int = 100  # passes over the training images
     max_steps: int | None = None  # stop after this many steps
-    optimizer: str = "adamw"  # adamw or lars
+    optimizer: str = "adamw"  # adamw, lars or muon
     lr: float = 1e-3  # peak learning rate
     weight_decay: float = 1e-4  # on weight matrices and kernels; never on biases and norms
     warmup: float = 0.05  # share of the training over which the rate rises
@@ -90,8 +90,8 @@ class TrainConfig:
             raise InputError("lmbd", self.lmbd, "a share from 0 to 1, with scale lejepa")
         if self.projector and not re.fullmatch(r"[1-9][0-9]*(-[1-9][0-9]*)*", self.projector):
             raise InputError("projector", self.projector, "widths joined by -, such as 512-512-128")
-        if self.optimizer == "lars" and not find_spec("timm"):
-            raise InputError("optimizer", "lars", "adamw, or lars where timm is installed: pip install timm")
+        if self.optimizer != "adamw" and not find_spec("timm"):
+            raise InputError("optimizer", self.optimizer, "adamw; lars and muon where timm is installed: pip install timm")
         if self.optimizer == "lars" and not self.weight_decay:
             raise InputError("weight_decay", 0, "a number above 0 with lars, which scales only decayed weights")
         if self.predictor == "conv" and self.views != 2:
@@ -135,7 +135,12 @@ def build_loss(config: TrainConfig) -> Callable[[Tensor, Tensor, int], dict[str,
 
 
 def build_optimizer(config: TrainConfig, model: nn.Module) -> torch.optim.Optimizer:
-    """AdamW or LARS; weight decay (and LARS's scaling) spare biases and norms."""
+    """AdamW, LARS or Muon; weight decay (and LARS's scaling) spare biases and norms.
+
+    Muon (Jordan et al. 2024, kellerjordan.github.io/posts/muon) makes the update of every matrix or
+    kernel orthogonal, at AdamW's size per weight, so that `lr` is of AdamW's order; what has fewer
+    than two dimensions gets AdamW.
+    """
     parameters = list(model.parameters())
     groups = [
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": config.weight_decay},
@@ -143,8 +148,10 @@ def build_optimizer(config: TrainConfig, model: nn.Module) -> torch.optim.Optimi
     ]
     if config.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=config.lr)
-    from timm.optim import Lars
+    from timm.optim import Lars, Muon
 
+    if config.optimizer == "muon":
+        return Muon(groups, lr=config.lr, momentum=0.95, nesterov=True)
     return Lars(groups, lr=config.lr, momentum=0.9, trust_coeff=0.02, trust_clip=True)
 
 

@@ -37,8 +37,9 @@ def contents(folder):
 
 
 @pytest.mark.parametrize("changes", [
-    {"loss_type": "bcs"}, {"loss_type": "bcs", "optimizer": "lars"}, {"loss_type": "vc", "predictor": "conv", "checkpoint_every": 3},
-], ids=["adamw", "lars", "every third epoch"])
+    {"loss_type": "bcs"}, {"loss_type": "bcs", "optimizer": "lars"}, {"loss_type": "bcs", "optimizer": "muon"},
+    {"loss_type": "vc", "predictor": "conv", "checkpoint_every": 3},
+], ids=["adamw", "lars", "muon", "every third epoch"])
 def test_a_resumed_run_ends_exactly_as_one_that_was_never_interrupted(tmp_path, monkeypatch, changes):
     config, slices, draw = replace(TINY, **changes), [], losses.random_directions
     monkeypatch.setattr(losses, "random_directions", lambda *args: slices.append(draw(*args)) or slices[-1])

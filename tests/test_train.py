@@ -10,7 +10,7 @@ from training import IMAGES, LABELS, TINY, assert_same_weights, fit, without
 
 from jepa_utils import data, losses, train
 from jepa_utils.augment import CIFAR10
-from jepa_utils.runtime import InputError
+from jepa_utils.runtime import InputError, generator
 from jepa_utils.train import TrainConfig, build_loss, build_model, build_optimizer, lr_at
 
 # ------------------------------------------------------------------------- schedule and configuration
@@ -93,7 +93,7 @@ def test_a_batch_larger_than_the_data_is_refused():
 
 @pytest.mark.parametrize("changes", [
     {"loss_type": "vc"}, {"loss_type": "vicreg", "projector": "64-32"}, {"loss_type": "bcs", "views": 3}, {"loss_type": "none", "predictor": "mlp"},
-    {"loss_type": "vc", "predictor": "conv"}, {"loss_type": "bcs", "optimizer": "lars", "lr": 0.3},
+    {"loss_type": "vc", "predictor": "conv"}, {"loss_type": "bcs", "optimizer": "lars", "lr": 0.3}, {"loss_type": "bcs", "optimizer": "muon"},
 ], ids=lambda changes: "-".join(map(str, changes.values())))
 def test_training_decreases_the_loss(changes):
     config = replace(TINY, **({"henc": 8, "dstc": 32, "batch_size": 32, "lr": 1e-2, "epochs": 16} | changes))
@@ -157,7 +157,7 @@ def test_the_online_probe_learns():
 
 
 @pytest.mark.parametrize("model_type", ["resnet5", "vit_s"])
-@pytest.mark.parametrize("optimizer", ["adamw", "lars"])
+@pytest.mark.parametrize("optimizer", train.OPTIMIZERS)
 def test_weight_decay_spares_biases_and_norms_and_nothing_else(model_type, optimizer):
     config = replace(TINY, model_type=model_type, optimizer=optimizer, patch_size=16, projector="16-8", weight_decay=0.3)
     model = build_model(config)
@@ -166,6 +166,22 @@ def test_weight_decay_spares_biases_and_norms_and_nothing_else(model_type, optim
     spared |= {id(p) for name, p in model.named_parameters() if name.endswith("bias")}
     decay = {id(p): group["weight_decay"] for group in build_optimizer(config, model).param_groups for p in group["params"]}
     assert decay == {id(p): 0.0 if id(p) in spared else 0.3 for p in model.parameters()}
+
+
+def test_muon_evens_out_the_singular_values_of_every_kernels_update():
+    config = replace(TINY, optimizer="muon", lr=1e-2, weight_decay=0, henc=8)
+    model, noise = build_model(config), generator(0)
+    kernels = {name: p for name, p in model.named_parameters() if p.ndim == 4}
+    before = {name: p.detach().flatten(1).clone() for name, p in kernels.items()}
+    for p in model.parameters():
+        p.grad = torch.randn(p.shape, generator=noise).cumsum(dim=-1)
+    build_optimizer(config, model).step()
+    for name, p in kernels.items():
+        update = before[name] - p.detach().flatten(1)
+        even, uneven = torch.linalg.svdvals(update), torch.linalg.svdvals(p.grad.flatten(1))
+        assert even.max() / even.min() < 0.8 * uneven.max() / uneven.min(), name
+        assert even.max() / even.min() < 2.5, name
+        assert update.square().mean().sqrt() == pytest.approx(0.2 * config.lr, rel=0.3), name  # AdamW's usual size, about
 
 
 class OnDevice(torch.Tensor):
