@@ -25,7 +25,7 @@ def blobs(N, F=10, apart=2.0, seed=0, center_seed=99):
 @pytest.mark.parametrize("penalty", [0.1, 1e-2, 1e-3])
 def test_fit_logistic_is_scikit_learns(penalty):
     h, y = blobs(300, apart=0.5)
-    weight, bias = probe.fit_logistic(h, y, penalty, iterations=500)
+    weight, bias = probe.fit_logistic(h, y, penalty, tolerance=1e-7)
     peer = LogisticRegression(C=1 / (penalty * len(h)), tol=1e-8, max_iter=5000).fit(h.double().numpy(), y.numpy())
 
     def objective(weight, bias):
@@ -49,6 +49,24 @@ def test_fit_logistic_ends_in_the_same_place_wherever_it_starts_and_leaves_the_s
     again, _ = probe.fit_logistic(h, y, 1e-2, start)
     torch.testing.assert_close(again, weight, rtol=0, atol=5e-3)
     assert torch.equal(start[0], before)
+
+
+@pytest.mark.parametrize("features", ["more than images", "copies", "constant", "smooth pictures"])
+def test_fit_logistic_finds_the_minimum_where_features_depend_on_each_other(features):
+    (h, y), penalty = blobs(200, apart=0.5), 1e-4
+    h = {
+        "more than images": torch.randn(200, 300, generator=generator(5)), "copies": h.repeat(1, 20),
+        "constant": torch.cat([h, torch.zeros(200, 5)], dim=1),
+        "smooth pictures": (h @ torch.randn(10, 3072, generator=generator(6))).cumsum(dim=1) / 50,
+    }[features]
+    weight, bias = probe.fit_logistic(h, y, penalty, tolerance=1e-7)
+    scores = h.double() @ weight.double() + bias.double()
+    one_hot = torch.nn.functional.one_hot(y, CLASSES).double()
+    error = torch.softmax(scores, dim=1) - one_hot
+    slope = h.double().mT @ error / len(h) + penalty * weight.double()  # 0 at the minimum
+    at_start = h.double().mT @ (1 / CLASSES - one_hot) / len(h)
+    assert slope.abs().max() < 1e-3 * at_start.abs().max()
+    assert error.mean(dim=0).abs().max() < 1e-4
 
 
 @each_probe

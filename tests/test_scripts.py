@@ -54,7 +54,7 @@ def test_benchmarks_end_with_a_table(tmp_path):
     kept = [json.loads((tmp_path / f"{name}.json").read_text()) for name in ("sigreg", "probe")]
     assert all(row["median"] > 0 for part in kept for row in part["rows"])
     assert {row["contender"] for part in kept for row in part["rows"]} == {"ours", "lightly", "scikit-learn"}
-    assert said.splitlines()[-1].startswith("| linear probe | 500 x 32 features, test accuracy")
+    assert said.splitlines()[-1].startswith("| linear probe | 500 x 32 features, synthetic; test accuracy")
 
 
 def test_a_search_logs_what_it_tried_and_spares_the_test_set(tmp_path, monkeypatch):
