@@ -26,7 +26,7 @@ def ours(images, config, device):
 
     def step(lr=1e-3):
         batch = images[torch.randperm(len(images), generator=g)[: config.batch_size].to(device)]
-        train_step(model, loss, optimizer, make_views(batch, CIFAR10, 2, g), 0, lr)
+        train_step(model, loss, optimizer, make_views(batch, CIFAR10, config.views, g), 0, lr)
 
     return model.encoder, step
 

@@ -8,6 +8,7 @@ Random numbers come from a CPU generator whatever the images' device: the same s
 views everywhere, and a GPU is never waited for.
 """
 
+import math
 from dataclasses import dataclass, replace
 
 import torch
@@ -93,7 +94,7 @@ def draw_parameters(
     N, C, H, W = shape
 
     def uniform(low, high, *more):
-        return low + (high - low) * torch.rand(N, *more, generator=generator)
+        return torch.empty(N, *more).uniform_(low, high, generator=generator)
 
     def chosen(probability):
         return (uniform(0, 1) < probability).float()
@@ -136,8 +137,7 @@ def apply_parameters(images: Tensor, a: Augmentation, p: dict[str, Tensor], orde
 def random_boxes(uniform, H: int, W: int, scale, ratio) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Top, left, height and width of a random crop of every image, in whole pixels, each (N,)."""
     area = H * W * uniform(*scale, ATTEMPTS)  # (N, ATTEMPTS)
-    low, high = torch.log(torch.tensor(ratio, dtype=torch.float64)).tolist()
-    aspect = torch.exp(uniform(low, high, ATTEMPTS))
+    aspect = torch.exp(uniform(*map(math.log, ratio), ATTEMPTS))
     width, height = (area * aspect).sqrt().round(), (area / aspect).sqrt().round()
     fits = (width >= 1) & (width <= W) & (height >= 1) & (height <= H)
     first = fits.int().argmax(dim=1, keepdim=True)  # the first attempt that fits; 0 where none does
@@ -158,8 +158,8 @@ def crop(x: Tensor, top: Tensor, left: Tensor, height: Tensor, width: Tensor, fl
     columns = _sample_positions(left, width, W)  # (N, W)
     columns = torch.where(flip[:, None] > 0, columns.flip(1), columns)
     grid = torch.stack([
-        ((2 * columns + 1) / W - 1)[:, None, :].expand(N, H, W),
-        ((2 * rows + 1) / H - 1)[:, :, None].expand(N, H, W),
+        (columns * (2 / W) + (1 / W - 1))[:, None, :].expand(N, H, W),
+        (rows * (2 / H) + (1 / H - 1))[:, :, None].expand(N, H, W),
     ], dim=-1)  # (N, H, W, 2), from -1 to 1
     return F.grid_sample(x, grid, mode="bilinear", padding_mode="border", align_corners=False)
 

@@ -22,12 +22,12 @@ class Normalize(nn.Module):
         super().__init__()
         mean, std = torch.tensor(mean)[:, None, None], torch.tensor(std)[:, None, None]
         self.register_buffer("scale", 1 / std)  # (C, 1, 1)
-        self.register_buffer("shift", -mean / std)  # x * scale + shift is one pass; a difference and a quotient are two
+        self.register_buffer("shift", -mean / std)
 
     def forward(self, x: Tensor) -> Tensor:
         if x.ndim != 4 or x.shape[1] != len(self.scale):
             raise InputError("images", tuple(x.shape), f"shape (N, {len(self.scale)}, H, W), the encoder's channel count")
-        x = torch.addcmul(self.shift, to_float(x), self.scale)
+        x = (to_float(x) * self.scale).add_(self.shift)
         return x.contiguous(memory_format=torch.channels_last)
 
 
