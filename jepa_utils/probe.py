@@ -49,10 +49,11 @@ def linear_probe(train_h: Tensor, train_y: Tensor, test_h: Tensor, test_y: Tenso
     """
     train_h, test_h = standardize(train_h, test_h)
     fit_part, held_out = (part.to(train_y.device) for part in validation_split(len(train_y)))
+    (fit_h, fit_y), (held_h, held_y) = ((train_h[part], train_y[part]) for part in (fit_part, held_out))
     best, weights = -1.0, None
     for penalty in sorted(penalties, reverse=True):  # from smooth to sharp, each started where the last one ended
-        weights = fit_logistic(train_h[fit_part], train_y[fit_part], penalty, weights)
-        score = accuracy(train_h[held_out] @ weights[0] + weights[1], train_y[held_out])
+        weights = fit_logistic(fit_h, fit_y, penalty, weights)
+        score = accuracy(held_h @ weights[0] + weights[1], held_y)
         if score > best:
             best, chosen, start = score, penalty, weights
     weight, bias = fit_logistic(train_h, train_y, chosen, start)
