@@ -5,20 +5,16 @@ views of 256 images a step; between its two rows only the number of images that 
 """
 
 import time
-from dataclasses import replace
 
 from search import score
 from timing import row
-from training import mlp, ours, per_image, plain_vicreg
+from training import PLAIN, RECIPE, mlp, ours, per_image, plain_vicreg
 from views import TwoViews
 
 from jepa_utils import data
 from jepa_utils.models import build_encoder
 from jepa_utils.runtime import pick_device
-from jepa_utils.train import laptop, lr_at
-
-PLAIN = laptop("vicreg", dstc=256, projector="512-512-512", cov_loss_weight=1, batch_size=256)
-RECIPE = replace(PLAIN, views=4, batch_size=64, optimizer="muon", lr=5e-3)
+from jepa_utils.train import lr_at
 
 
 def until(minutes, step, lr):

@@ -13,6 +13,7 @@ from .runtime import autocast, generator, progress_bar
 
 VALIDATION_SHARE = 0.1
 PENALTIES = (1e-5, 1e-4, 1e-3, 1e-2)
+CHUNK = 8192  # images per product: a CPU multiplies few classes by some images faster than by all at once
 RIDGE = 1e-6  # of the trace: keeps a matrix of float32 moments positive definite where features depend on each other
 
 
@@ -48,30 +49,33 @@ def linear_probe(train_h: Tensor, train_y: Tensor, test_h: Tensor, test_y: Tenso
     on all training features.
     """
     train_h, test_h = standardize(train_h, test_h)
+    moments = second_moments(train_h)
     fit_part, held_out = (part.to(train_y.device) for part in validation_split(len(train_y)))
     (fit_h, fit_y), (held_h, held_y) = ((train_h[part], train_y[part]) for part in (fit_part, held_out))
     best, weights = -1.0, None
     for penalty in sorted(penalties, reverse=True):  # from smooth to sharp, each started where the last one ended
-        weights = fit_logistic(fit_h, fit_y, penalty, weights)
+        weights = fit_logistic(fit_h, fit_y, penalty, weights, moments)
         score = accuracy(held_h @ weights[0] + weights[1], held_y)
         if score > best:
             best, chosen, start = score, penalty, weights
-    weight, bias = fit_logistic(train_h, train_y, chosen, start)
+    weight, bias = fit_logistic(train_h, train_y, chosen, start, moments)
     return accuracy(test_h @ weight + bias, test_y)
 
 
-def fit_logistic(h: Tensor, y: Tensor, penalty: float, start=None, tolerance: float = 1e-4) -> tuple[Tensor, Tensor]:
+def fit_logistic(
+    h: Tensor, y: Tensor, penalty: float, start=None, moments: Tensor | None = None, tolerance: float = 1e-4
+) -> tuple[Tensor, Tensor]:
     """Multinomial logistic regression by L-BFGS: weight (F, classes) and bias (classes,).
 
     Minimises the mean cross-entropy plus penalty / 2 * |weight|^2, from weights `start` if given, until
     no derivative is larger than `tolerance`. The search runs in coordinates in which Böhning's bound of
     the Hessian (1992, "Multinomial logistic regression algorithm") is the identity: features are
-    correlated, and without this the search zigzags along narrow valleys.
+    correlated, and without this the search zigzags along narrow valleys. `moments`, the features' second
+    moments, may come from a larger sample that h is part of: they steer the search, not its end.
     """
-    N, features = h.shape
-    classes = int(y.max()) + 1
-    h, rows = h.mT.contiguous(), y[None]  # (F, N): a CPU multiplies few rows by it faster than by its transpose
-    bound = h @ h.mT / (2 * N)
+    (N, features), classes = h.shape, int(y.max()) + 1
+    parts = [(part.mT.contiguous(), rows[None]) for part, rows in zip(h.split(CHUNK), y.split(CHUNK), strict=True)]
+    bound = (second_moments(h) if moments is None else moments) / 2
     bound.diagonal().add_(penalty + RIDGE * bound.trace())
     factor = torch.linalg.cholesky(bound).mT  # (F, F), upper
     weight, bias = start or (h.new_zeros(features, classes), h.new_zeros(classes))
@@ -81,13 +85,20 @@ def fit_logistic(h: Tensor, y: Tensor, penalty: float, start=None, tolerance: fl
     def closure():
         optimizer.zero_grad()
         weight = torch.linalg.solve_triangular(factor, white, upper=True)
-        scores = weight.mT @ h + bias[:, None]  # (classes, N)
-        loss = (scores.logsumexp(0) - scores.gather(0, rows)).mean() + penalty / 2 * weight.square().sum()
+        loss = penalty / 2 * weight.square().sum()
+        for part, rows in parts:
+            scores = weight.mT @ part + bias[:, None]  # (classes, CHUNK)
+            loss = loss + (scores.logsumexp(0) - scores.gather(0, rows)).sum() / N
         loss.backward()
         return loss
 
     optimizer.step(closure)
     return torch.linalg.solve_triangular(factor, white.detach(), upper=True), bias.detach()
+
+
+def second_moments(h: Tensor) -> Tensor:
+    """(F, F), averaged over the rows of h (N, F)."""
+    return h.mT @ h / len(h)
 
 
 def linear_probe_sgd(

@@ -48,6 +48,8 @@ def test_fit_logistic_ends_in_the_same_place_wherever_it_starts_and_leaves_the_s
     before = start[0].clone()
     again, _ = probe.fit_logistic(h, y, 1e-2, start)
     torch.testing.assert_close(again, weight, rtol=0, atol=5e-3)
+    elsewhere, _ = probe.fit_logistic(h, y, 1e-2, moments=probe.second_moments(blobs(100, seed=1)[0]))
+    torch.testing.assert_close(elsewhere, weight, rtol=0, atol=5e-3)
     assert torch.equal(start[0], before)
 
 
@@ -113,8 +115,8 @@ def test_the_penalty_is_the_best_on_the_validation_part(monkeypatch, F, apart, s
     (h, y), penalties = blobs(400, F=F, apart=apart, seed=seed), (0.1, 10, 1e-5)
     fits, fit = [], probe.fit_logistic
 
-    def spy(h, y, penalty, *start):
-        fits.append((penalty, len(y), fit(h, y, penalty, *start)))
+    def spy(h, y, penalty, *more):
+        fits.append((penalty, len(y), fit(h, y, penalty, *more)))
         return fits[-1][2]
 
     monkeypatch.setattr(probe, "fit_logistic", spy)
