@@ -11,6 +11,7 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from . import losses
 from .augment import PRESETS, Augmentation, make_views
@@ -121,6 +122,15 @@ def build_model(config: TrainConfig, mean: list[float] | None = None, std: list[
     encoder = build_encoder(config.model_type, config.dobs, config.henc, config.dstc, config.stride, config.patch_size, mean, std, config.recompute)
     D = int(config.projector.split("-")[-1]) if config.projector else encoder.features
     return JEPA(encoder, build_projector(encoder.features, config.projector), build_predictor(config.predictor, D, config.hpre))
+
+
+def flops_per_view(config: TrainConfig, N: int = 2) -> float:
+    """Floating point operations to train on one view: forward and backward, a multiplication and an addition counted as two."""
+    with torch.device("meta"):
+        model, views = build_model(config), torch.rand(config.views, N, config.dobs, 32, 32)
+    with FlopCounterMode(display=False) as counter:
+        model(views)[1].sum().backward()
+    return counter.get_total_flops() / (config.views * N)
 
 
 def build_loss(config: TrainConfig) -> Callable[[Tensor, Tensor, int], dict[str, Tensor]]:

@@ -1,5 +1,7 @@
 """Fill the README's tables from what was measured: scoreboard.json, results/*.json and benchmarks/*.json in assets/.
 
+Runs of planned.json that have no result yet say so, with their estimated time.
+
     python scripts/fill_readme.py           rewrite the tables
     python scripts/fill_readme.py --check   fail if they are not what the files say
 """
@@ -36,16 +38,23 @@ def scoreboard(board: dict) -> str:
     return "\n".join(lines) + f"\n\n{machine['hardware']}, {machine['threads']} threads, {'bf16' if machine['bf16'] else 'float32'}, seed 0."
 
 
-def results(rows: list[dict]) -> str:
-    """The results table, and below it the command of each row."""
+def results(rows: list[dict], planned: list[dict]) -> str:
+    """The results table, and below it the command of each row; last the runs that have not been made."""
+    rows = sorted(rows, key=lambda r: statistics.mean(r["minutes"]))
+    missing = [p for p in planned if p["name"] not in {r["name"] for r in rows}]
     lines = ["| row | encoder, loss | epochs | linear probe, % | minutes | seeds | hardware |", "| --- | --- | --- | --- | --- | --- | --- |"]
     for r in rows:
         seeds = ", ".join(map(str, r["seeds"]))
         lines.append(
             f"| {r['name']} | {ENCODERS[r['encoder']]}, {NAMES[r['loss']]} | {r['epochs']} | {spread(r['linear_probe'], 1)} | "
             f"{spread(r['minutes'], 1)} | {seeds} | {r['device']}: {r['hardware']} |")
-    commands = "\n".join(f"# {r['name']}\n{r['command']}" for r in rows)
-    return "\n".join(lines) + f"\n\nThe commands, each with `--seed`:\n\n```bash\n{commands}\n```"
+    for p in missing:
+        low, high = p["estimated_minutes"]
+        lines.append(
+            f"| {p['name']} | {ENCODERS[p['encoder']]}, {NAMES[p['loss']]} | {p['epochs']} | not run: no GPU | "
+            f"estimated {low:.0f} to {high:.0f} |  | cuda: {p['assumed']} |")
+    commands = [f"# {r['name']}\n{r['command']}" for r in [*rows, *missing]]
+    return "\n".join([*lines, "", "The commands, those of `main.py` each with `--seed`:", "", "```bash", *commands, "```"])
 
 
 def load(folder: Path) -> list[dict]:
@@ -70,7 +79,7 @@ def main() -> None:
     benchmarks = [row for part in load(ROOT / "assets" / "benchmarks") for row in part["rows"]]
     board = json.loads((ROOT / "assets" / "scoreboard.json").read_text())
     after = fill(before, "scoreboard", scoreboard(board))
-    after = fill(after, "results", results(load(ROOT / "assets" / "results")))
+    after = fill(after, "results", results(load(ROOT / "assets" / "results"), json.loads((ROOT / "assets" / "planned.json").read_text())))
     after = fill(after, "benchmarks", table(benchmarks))
     if check and after != before:
         sys.exit("README.md: its tables are not what assets/ says; run python scripts/fill_readme.py")

@@ -32,6 +32,28 @@ def test_the_readme_says_what_the_files_say():
     script("scripts/fill_readme.py", "--check")
 
 
+def test_a_run_without_a_result_has_an_estimate_and_a_command_that_starts_it(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    import estimate
+    from simple_parsing import ArgumentParser
+
+    from main import JOINT, Arguments
+
+    planned = json.loads((ROOT / "assets" / "planned.json").read_text())
+    assert planned == [estimate.estimate(name, config) for name, config in estimate.RUNS.items()]
+    for row, (name, config) in zip(planned, estimate.RUNS.items(), strict=True):
+        start, options = row["command"].split(" -- ")
+        assert start == f"python benchmarks/measure.py {name}"
+        parser = ArgumentParser()
+        parser.add_arguments(Arguments, dest="arguments")
+        given = parser.parse_args(options.split()).arguments
+        assert given.dataset == "cifar10"
+        filled = vars(given) | {"predictor": JOINT["predictor"]}
+        assert filled.items() >= vars(config.validate()).items()
+        views = 300 * 195 * 256 * 2
+        assert 989e12 * 60 * row["estimated_minutes"][1] * 0.05 / views == pytest.approx(1e9 * row["gflop_per_view"], rel=0.01)
+
+
 def test_measure_keeps_a_row_and_adds_only_the_missing_seeds(tmp_path):
     options = ["--limit", "32", "--batch_size", "16", "--henc", "4", "--dstc", "8", "--hpre", "4", "--epochs", "1", "--probe_epochs", "1"]
 

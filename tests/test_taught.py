@@ -8,6 +8,8 @@ import torch
 from series import PATHS, namespace, read, tagged
 from torch import nn
 
+from jepa_utils.train import laptop
+
 
 def z(*shape, seed=0):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
@@ -45,6 +47,7 @@ TAUGHT = {
     "frequencies": ("losses", [lambda: (), lambda: (17, 5.0)]),
     "sigreg": ("losses", [lambda: (z(2, 16, 5), z(5, 7, seed=3)), lambda: (z(3, 16, 5), z(5, 7, seed=3), 17, 5.0)]),
     "lr_at": ("train", [lambda: (0, 100, 1e-3), lambda: (4, 100, 1e-3), lambda: (57, 100, 1e-3, 0.1), lambda: (99, 100, 1e-3)]),
+    "flops_per_view": ("train", [lambda: (laptop("vicreg"),), lambda: (laptop("bcs", views=4), 3)]),
     "train_step": ("train", []),  # has a test of its own below
     "standardize": ("probe", [lambda: (z(20, 5) * 3 + 1, z(8, 5, seed=4))]),
     "accuracy": ("probe", [lambda: (z(20, 3), labels(20))]),

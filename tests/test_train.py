@@ -30,6 +30,19 @@ def test_the_rate_rises_linearly_to_lr_then_falls_to_its_final_share(steps, warm
         assert len(falling) % 2 == 0 or middle == pytest.approx(0.5 * (1 + train.FINAL_LR) / 2)  # half-way down a cosine
 
 
+def test_operations_of_a_resnet18_are_those_counted_by_hand():
+    first = 3 * 64 * 9 * 32**2  # multiplications of a 3 x 3 convolution: channels in x channels out x 9 x positions
+    convolutions = first + 4 * 64 * 64 * 9 * 32**2
+    for channels, side in ((128, 16), (256, 8), (512, 4)):
+        entry, others, shortcut = channels // 2 * channels * 9, 3 * channels * channels * 9, channels // 2 * channels
+        convolutions += (entry + others + shortcut) * side**2
+    projector = 512 * 2048 + 2048 * 128
+    by_hand = 2 * (3 * (convolutions + projector) - first)  # backward is twice forward, but pixels need no gradient
+    for views in (2, 4):
+        config = TrainConfig(model_type="resnet", dobs=3, projector="2048-128", views=views)
+        assert train.flops_per_view(config) == pytest.approx(by_hand, rel=1e-6)
+
+
 def test_one_step_is_taken_at_full_rate():
     assert lr_at(0, 1, 0.5) == 0.5
 
