@@ -19,6 +19,7 @@ from jepa_utils.train import lr_at
 
 def until(minutes, step, lr):
     """Train for so long, the schedule following the clock; the number of steps."""
+    step(lr_at(0, 1000, lr))  # before the clock starts: workers have to be up
     started, done = time.perf_counter(), 0
     while (share := (time.perf_counter() - started) / (60 * minutes)) < 1:
         step(lr_at(int(1000 * share), 1000, lr))
@@ -43,6 +44,6 @@ def measure(quick: bool = False) -> list[dict]:
             passed[name] = until(minutes, step, config.lr) * config.batch_size * config.views
             scores[name] = score(encoder, images)
         for name, percent in scores.items():
-            case = f"{minutes:g} min, {passed[name]:,} views passed"
-            rows.append(row("linear probe", case, name, "%", [percent], f"{scores['ours'] - percent:+.1f} points"))
+            case = f"after {minutes:g} min, {passed[name]:,} views"
+            rows.append(row(f"accuracy on {images.name}", case, name, "%", [percent], f"{scores['ours'] - percent:+.1f} points"))
     return rows

@@ -4,7 +4,7 @@ The compiled ones need a C++ compiler.
 """
 
 from dataclasses import replace
-from itertools import cycle
+from itertools import chain, repeat
 
 import torch
 from lightly.loss import VICRegLoss
@@ -69,7 +69,7 @@ def per_image(images, transform, encoder, head, loss, batch_size, device):
     """The same of the usual loop: a DataLoader's workers make the views, one view after the other passes the network."""
     model = nn.Sequential(encoder, head).to(device).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
-    batches = cycle(loader(images, transform, batch_size))
+    batches = chain.from_iterable(repeat(loader(images, transform, batch_size)))  # cycle would keep the first epoch's views
 
     def step(lr=1e-3):
         optimizer.param_groups[0]["lr"] = lr

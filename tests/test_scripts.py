@@ -79,6 +79,25 @@ def test_benchmarks_end_with_a_table(tmp_path):
     assert said.splitlines()[-1].startswith("| linear probe | 500 x 32 features, synthetic; test accuracy")
 
 
+def test_the_plain_loop_makes_new_views_in_every_epoch(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    import torch
+    import training
+    from torch import nn
+    from views import TwoViews
+
+    from jepa_utils import data
+
+    seen = []
+    encoder = nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 4))
+    encoder.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0].numpy().tobytes()))
+    images = data.digits(train=8).train_images
+    _, step = training.per_image(images, TwoViews(), encoder, nn.Identity(), training.plain_vicreg, 4, torch.device("cpu"))
+    for _ in range(6):  # three epochs of two batches
+        step()
+    assert len(set(seen)) == len(seen) == 12
+
+
 def test_a_search_logs_what_it_tried_and_spares_the_test_set(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     import search
