@@ -1,6 +1,7 @@
 """The tables of the README are what was measured, and the scripts beside the notebooks run."""
 
 import json
+import runpy
 import subprocess
 import sys
 
@@ -82,17 +83,17 @@ def test_benchmarks_end_with_a_table(tmp_path):
 def test_the_plain_loop_makes_new_views_in_every_epoch(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     import torch
-    import training
     from torch import nn
     from views import TwoViews
 
     from jepa_utils import data
 
+    training = runpy.run_path(str(ROOT / "benchmarks" / "training.py"))  # tests/ has a training.py too
     seen = []
     encoder = nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 4))
     encoder.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0].numpy().tobytes()))
     images = data.digits(train=8).train_images
-    _, step = training.per_image(images, TwoViews(), encoder, nn.Identity(), training.plain_vicreg, 4, torch.device("cpu"))
+    _, step = training["per_image"](images, TwoViews(), encoder, nn.Identity(), training["plain_vicreg"], 4, torch.device("cpu"))
     for _ in range(6):  # three epochs of two batches
         step()
     assert len(set(seen)) == len(seen) == 12
