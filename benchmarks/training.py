@@ -1,4 +1,4 @@
-"""End to end, views to optimizer: ResNet-18 beside its peers at the same batch and precision; the README's recipe beside its variants.
+"""End to end, views to optimizer: ResNet-18 beside its peers at the same batch and precision; a recipe for two CPU cores beside its variants.
 
 The compiled ones need a C++ compiler.
 """
@@ -20,7 +20,7 @@ from jepa_utils.runtime import autocast, generator, pick_device
 from jepa_utils.train import TrainConfig, build_loss, build_model, build_optimizer, laptop, train_step
 
 WIDTH = 2048
-# The README's recipe for VICReg on a laptop, and what it is in most hands: AdamW on two views of 256 images a step.
+# VICReg on a laptop as it is in most hands, AdamW on two views of 256 images a step; and the README's recipe, with this smaller encoder.
 PLAIN = laptop("vicreg", dstc=256, projector="512-512-512", cov_loss_weight=1, batch_size=256)
 RECIPE = replace(PLAIN, views=4, batch_size=64, optimizer="muon", lr=5e-3, weight_decay=1.0)
 

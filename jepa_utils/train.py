@@ -11,7 +11,6 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from . import losses
 from .augment import PRESETS, Augmentation, make_views
@@ -126,6 +125,8 @@ def build_model(config: TrainConfig, mean: list[float] | None = None, std: list[
 
 def flops_per_view(config: TrainConfig, N: int = 2) -> float:
     """Floating point operations to train on one view: forward and backward, a multiplication and an addition counted as two."""
+    from torch.utils.flop_counter import FlopCounterMode  # slow to import, and training counts nothing
+
     with torch.device("meta"):
         model, views = build_model(config), torch.rand(config.views, N, config.dobs, 32, 32)
     with FlopCounterMode(display=False) as counter:
