@@ -18,14 +18,15 @@ from jepa_utils import data, distributed, probe
 from jepa_utils.augment import PRESETS
 from jepa_utils.checkpoint import Checkpoint
 from jepa_utils.models import embeddings
-from jepa_utils.runtime import InputError, atomic, environment, generator, pick_device, save_json
+from jepa_utils.runtime import InputError, atomic, environment, generator, pick_device, runs_folder, save_json
 from jepa_utils.spectra import collapse_report
 from jepa_utils.train import TrainConfig, build_loss, build_model, check_batch_size, train
 
 # What a model type takes unless the command line says otherwise.
-PREDICTIVE = {"dobs": 1, "dataset": "digits", "task": "present", "predictor": "conv", "projector": ""}
-JOINT = {"dobs": 3, "dataset": "cifar10", "task": "classes", "predictor": "identity", "projector": "2048-2048-2048"}
-DEFAULTS = {"resnet5": PREDICTIVE, "resnet": JOINT, "vit_s": JOINT, "vit_b": JOINT}
+PREDICTIVE = {"dobs": 1, "dataset": "digits", "task": "present", "predictor": "conv", "projector": "", "micro_batch": 0}
+JOINT = {"dobs": 3, "dataset": "cifar10", "task": "classes", "predictor": "identity", "projector": "2048-2048-2048", "micro_batch": 0}
+VIT = {**JOINT, "micro_batch": 32}
+DEFAULTS = {"resnet5": PREDICTIVE, "resnet": JOINT, "vit_s": VIT, "vit_b": VIT}
 
 
 @dataclass
@@ -43,6 +44,7 @@ class Arguments(TrainConfig):
     dobs: int | None = None  # input channels: 1 grayscale, 3 RGB (default: 1 for resnet5, 3 for the others)
     projector: str | None = None  # widths of the projector; "" for none (default: by model type, see above)
     predictor: str | None = None  # identity, mlp or conv (default: conv for resnet5, identity for the others)
+    micro_batch: int | None = None  # views encoded at a time, 0 for all (default: 32 for the ViTs, which saves memory; all for the others)
     dataset: str | None = None  # digits, cifar10 or folder (default: by model type, see above)
     task: str | None = None  # classes, or present (is there a digit?) on the digits (default: by model type)
     data_path: str | None = None  # folder of pictures, for dataset folder
@@ -50,7 +52,7 @@ class Arguments(TrainConfig):
     limit: int | None = None  # use only the first N training and the first N test images
     probe_epochs: int = 50  # epochs of the final linear probe
     device: str = "auto"  # auto, cpu, cuda, cuda:N or mps
-    out: str | None = None  # folder for checkpoint, encoder, config and metrics (default: a new one under runs/)
+    out: str | None = None  # folder for checkpoint, encoder, config and metrics (default: a new one in the folder JEPA_RUNS, else in runs/)
     resume: bool = False  # go on from the checkpoint in --out
     json: bool = False  # print all final figures as one JSON object on the last line
 
@@ -93,7 +95,7 @@ def resolve(arguments: Arguments) -> tuple[Arguments, data.Dataset, str]:
 
 def output_folder(a: Arguments) -> Path:
     """Where results go; refuses a folder whose checkpoint would be overwritten."""
-    out = Path(a.out or f"runs/{datetime.now():%Y%m%d-%H%M%S}-{a.model_type}-{a.loss_type}")
+    out = Path(a.out) if a.out else runs_folder() / f"{datetime.now():%Y%m%d-%H%M%S}-{a.model_type}-{a.loss_type}"
     if (out / Checkpoint.NAME).exists() and not a.resume:
         raise InputError("out", str(out), "a folder without checkpoint.pt, or --resume to go on from it")
     if a.resume and not a.out:

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .runtime import InputError
+from .runtime import InputError, to_device
 
 GRAY = (0.2989, 0.587, 0.114)  # ITU-R 601 luma, torchvision's weights
 ATTEMPTS = 10  # crops drawn per image before falling back to the largest central one, as torchvision does
@@ -76,7 +76,7 @@ def make_views(
     for view in out:
         drawn = draw_parameters(shape, augmentation, generator)
         order = torch.randperm(4, generator=generator).tolist()
-        values = torch.stack(list(drawn.values()))[:, part].to(images.device, non_blocking=True)  # (parameters, N): one copy
+        values = to_device(torch.stack(list(drawn.values()))[:, part], images.device)  # (parameters, N): one copy
         for source, target, chunk in zip(images.split(size), view.split(size), values.split(size, dim=1), strict=True):
             target.copy_(apply_parameters(source, augmentation, dict(zip(drawn, chunk, strict=True)), order))
     return out
@@ -241,7 +241,7 @@ def random_partial(x: Tensor, share: float = 0.5, patch: int = 8, generator: tor
     rows, columns = H // patch, W // patch
     noise = torch.rand(N, rows * columns, generator=generator)
     hidden = noise.argsort(dim=1).argsort(dim=1) < round(share * rows * columns)  # exactly that share of each image
-    hidden = hidden.to(x.device, non_blocking=True)
+    hidden = to_device(hidden, x.device)
     mask = hidden.view(N, 1, rows, columns).repeat_interleave(patch, 2).repeat_interleave(patch, 3)
     return torch.where(mask, x.mean(dim=(2, 3), keepdim=True), x), mask
 

@@ -4,6 +4,8 @@ Every encoder maps images (N, C, 32, 32), uint8 or float in [0, 1], to features 
 `maps`, the same features before pooling, (N, F, H, W). `features` is F.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -86,39 +88,20 @@ def resnet18(dobs: int = 3) -> nn.Module:
     return nn.Sequential(stem, net.bn1, net.relu, net.layer1, net.layer2, net.layer3, net.layer4)
 
 
-class ViTBlock(nn.TransformerEncoderLayer):
-    """Attention and MLP, each after a norm and around a shortcut, on tokens (N, tokens, width).
-
-    With `recompute` the backward pass computes the block's activations anew instead of keeping them
-    (Chen et al. 2016, arXiv 1604.06174).
-    """
-
-    def __init__(self, width: int, heads: int, recompute: bool):
-        super().__init__(width, heads, 4 * width, 0.0, "gelu", batch_first=True, norm_first=True)
-        self.recompute = recompute
-
-    def forward(self, tokens: Tensor, *masks, **more_masks) -> Tensor:
-        if self.recompute and torch.is_grad_enabled():
-            return checkpoint(super().forward, tokens, *masks, use_reentrant=False, preserve_rng_state=False, **more_masks)
-        return super().forward(tokens, *masks, **more_masks)
-
-
 class ViT(nn.Module):
     """Vision Transformer (Dosovitskiy et al. 2020, arXiv 2010.11929) without a class token.
 
     Cuts images into squares of `patch_size` pixels: (N, dobs, S, S) -> (N, width, S/patch, S/patch).
     """
 
-    def __init__(
-        self, dobs: int, width: int, depth: int, heads: int, patch_size: int, image_size: int = 32, recompute: bool = False
-    ):
+    def __init__(self, dobs: int, width: int, depth: int, heads: int, patch_size: int, image_size: int = 32):
         super().__init__()
         if patch_size < 1 or image_size % patch_size:
             raise InputError("patch_size", patch_size, f"a divisor of the image size, {image_size}")
         side = image_size // patch_size
         self.patches = nn.Conv2d(dobs, width, patch_size, patch_size)
         self.positions = nn.Parameter(0.02 * torch.randn(1, side * side, width))
-        block = ViTBlock(width, heads, recompute)
+        block = nn.TransformerEncoderLayer(width, heads, 4 * width, 0.0, "gelu", batch_first=True, norm_first=True)
         self.blocks = nn.TransformerEncoder(block, depth, nn.LayerNorm(width), enable_nested_tensor=False)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -132,10 +115,9 @@ class ViT(nn.Module):
 
 def build_encoder(
     model_type: str = "resnet5", dobs: int = 1, henc: int = 32, dstc: int = 16, stride: int = 1, patch_size: int = 2,
-    mean: list[float] | None = None, std: list[float] | None = None, recompute: bool = False,
+    mean: list[float] | None = None, std: list[float] | None = None,
 ) -> Encoder:
-    """An encoder by name. `henc`, `dstc` and `stride` (of the stem) shape resnet5; `patch_size` the ViTs,
-    which with `recompute` train in a fraction of the memory, for a third more arithmetic.
+    """An encoder by name. `henc`, `dstc` and `stride` (of the stem) shape resnet5; `patch_size` the ViTs.
 
     `mean` and `std` (one value per channel, on the [0, 1] scale) normalise the images; without
     them the values are only shifted to [-1, 1].
@@ -148,7 +130,7 @@ def build_encoder(
     if model_type == "resnet":
         return Encoder(normalize, resnet18(dobs), 512)
     width, heads = {"vit_s": (384, 6), "vit_b": (768, 12)}[model_type]
-    return Encoder(normalize, ViT(dobs, width, 12, heads, patch_size, recompute=recompute), width)
+    return Encoder(normalize, ViT(dobs, width, 12, heads, patch_size), width)
 
 
 def build_projector(features: int, widths: str = "2048-2048-2048") -> nn.Module:
@@ -184,11 +166,18 @@ class JEPA(nn.Module):
 
     With a convolutional predictor the model is the predictive recipe: `z` are feature maps, one
     embedding per position, and the first view is a partial one (see `partial_views`).
+
+    With `micro_batch` a training encoder sees that many views at a time and keeps only their features. When
+    the gradient of the loss, taken over the whole batch, reaches them, it sees them once more. Memory holds one
+    part, arithmetic grows by a third, and the gradient is exact where the encoder never mixes images, so not with
+    BatchNorm (GradCache: Gao et al. 2021, arXiv 2101.06983).
     """
 
-    def __init__(self, encoder: Encoder, projector: nn.Module | None = None, predictor: nn.Module | None = None):
+    def __init__(
+        self, encoder: Encoder, projector: nn.Module | None = None, predictor: nn.Module | None = None, micro_batch: int = 0
+    ):
         super().__init__()
-        self.encoder = encoder
+        self.encoder, self.micro_batch = encoder, micro_batch
         self.projector = projector or nn.Identity()
         self.predictor = predictor or nn.Identity()
         self.dense = any(isinstance(layer, nn.Conv2d) for layer in self.predictor.modules())
@@ -202,14 +191,21 @@ class JEPA(nn.Module):
         """
         V, N = views.shape[:2]
         if self.dense:
-            maps = self.encoder.maps(views.flatten(0, 1))
+            maps = self.encode(self.encoder.maps, views.flatten(0, 1))
             h, z = maps.mean(dim=(2, 3)), maps
         else:
-            h = self.encoder(views.flatten(0, 1))
+            h = self.encode(self.encoder, views.flatten(0, 1))
             z = self.projector(h)
         h, z = h.unflatten(0, (V, N)), z.unflatten(0, (V, N))
         predicted = z if isinstance(self.predictor, nn.Identity) else self.predictor(z[0])[None]
         return h, positions_as_samples(z), positions_as_samples(predicted)
+
+    def encode(self, encoder: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+        """encoder(x), in parts of `micro_batch` images if that is set."""
+        if not self.micro_batch or not torch.is_grad_enabled():
+            return encoder(x)
+        parts = x.split(self.micro_batch)
+        return torch.cat([checkpoint(encoder, part, use_reentrant=False, preserve_rng_state=False) for part in parts])
 
 
 def positions_as_samples(z: Tensor) -> Tensor:

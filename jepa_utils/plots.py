@@ -1,5 +1,6 @@
 """Figures from arrays, in one style for the whole series. The only module that imports matplotlib."""
 
+import base64
 import io
 
 import matplotlib.pyplot as plt
@@ -41,13 +42,17 @@ def array(x) -> np.ndarray:
 
 
 def show(figure: Figure, alt: str) -> None:
-    """Show a figure in a notebook with a text for readers who cannot see it, and close it."""
-    from IPython.display import Image, display  # a notebook has it; a shell need not
+    """Show a figure in a notebook with a text for readers who cannot see it, and close it.
+
+    A plain bundle, since IPython's `Image` takes no alternative text where IPython is old, as in Colab.
+    """
+    from IPython.display import display  # a notebook has it; a shell need not
 
     png = io.BytesIO()
     figure.savefig(png, format="png")
     plt.close(figure)
-    display(Image(png.getvalue(), format="png", alt=alt))
+    bundle = {"image/png": base64.b64encode(png.getvalue()).decode(), "text/plain": alt}
+    display(bundle, raw=True, metadata={"image/png": {"alt": alt}})
 
 
 def picture(ax: plt.Axes, image: Tensor, title: str = "") -> None:

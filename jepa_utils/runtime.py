@@ -1,4 +1,4 @@
-"""Where a run happens: device, precision, budget, seeds, files, and errors a person can act on."""
+"""Where a run happens: device, precision, seeds, files, and errors a person can act on."""
 
 import ctypes
 import json
@@ -6,11 +6,11 @@ import os
 import platform
 import sys
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
 
@@ -19,37 +19,6 @@ class InputError(ValueError):
 
     def __init__(self, parameter: str, given, accepted: str):
         super().__init__(f"{parameter}: {given!r} was given; accepted: {accepted}")
-
-
-@dataclass(frozen=True)
-class Budget:
-    """How much work a notebook does. Chosen by JEPA_BUDGET, read only in `budget`."""
-
-    name: str
-    train_images: int  # images to train on
-    test_images: int  # images to test on
-    epochs: int  # passes over the training images in one experiment
-    batch_size: int
-    seeds: tuple[int, ...]  # repeats, where a spread is shown
-
-    def pick(self, smoke, quick, full):
-        """The value that belongs to this budget."""
-        return {"smoke": smoke, "quick": quick, "full": full}[self.name]
-
-
-BUDGETS = {
-    "smoke": Budget("smoke", train_images=512, test_images=256, epochs=1, batch_size=128, seeds=(0, 1)),
-    "quick": Budget("quick", train_images=10_000, test_images=2_000, epochs=8, batch_size=128, seeds=(0, 1, 2)),
-    "full": Budget("full", train_images=50_000, test_images=10_000, epochs=100, batch_size=256, seeds=(0, 1, 2)),
-}
-
-
-def budget() -> Budget:
-    """The budget named by JEPA_BUDGET; without it `full` on a GPU and `quick` elsewhere."""
-    name = os.environ.get("JEPA_BUDGET") or ("full" if torch.cuda.is_available() else "quick")
-    if name not in BUDGETS:
-        raise InputError("JEPA_BUDGET", name, ", ".join(BUDGETS))
-    return BUDGETS[name]
 
 
 def pick_device(name: str = "auto") -> torch.device:
@@ -77,9 +46,33 @@ def fast_bf16(device: torch.device) -> bool:
     return False
 
 
+def precision(device: torch.device) -> torch.dtype:
+    """What networks multiply in here: bfloat16 where it is native, float16 on older GPUs with tensor cores
+    (T4, V100), float32 elsewhere. Weights, losses and the optimizer stay in float32 everywhere.
+    """
+    if fast_bf16(device):
+        return torch.bfloat16
+    volta = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (7, 0)
+    return torch.float16 if volta else torch.float32
+
+
 def autocast(device: torch.device):
-    """bf16 autocast where the device is fast at it, full precision elsewhere."""
-    return torch.autocast(device.type, torch.bfloat16) if fast_bf16(device) else nullcontext()
+    """A context in which networks multiply in this device's `precision`."""
+    dtype = precision(device)
+    return nullcontext() if dtype is torch.float32 else torch.autocast(device.type, dtype)
+
+
+def grad_scaler(device: torch.device) -> torch.amp.GradScaler:
+    """Keeps float16 gradients from vanishing: the loss is scaled up, a step that overflows is skipped.
+
+    In any other precision it passes everything through. Micikevicius et al. 2018 (arXiv 1710.03740), section 3.2.
+    """
+    return torch.amp.GradScaler(device.type, enabled=precision(device) is torch.float16)
+
+
+def to_device(x: Tensor, device: torch.device) -> Tensor:
+    """Copy a small CPU tensor without waiting for the device: from page-locked memory, where that is a GPU's."""
+    return (x.pin_memory() if device.type == "cuda" else x).to(device, non_blocking=True)
 
 
 def generator(seed: int, device: torch.device | str = "cpu") -> torch.Generator:
@@ -87,7 +80,7 @@ def generator(seed: int, device: torch.device | str = "cpu") -> torch.Generator:
     return torch.Generator(device=device).manual_seed(seed)
 
 
-def environment() -> dict[str, str | int | bool]:
+def environment() -> dict[str, str | int]:
     """What a reader needs to compare timings: hardware, versions, precision."""
     device = pick_device()
     hardware = torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name()
@@ -95,17 +88,16 @@ def environment() -> dict[str, str | int | bool]:
         "device": device.type,
         "hardware": hardware,
         "threads": torch.get_num_threads(),
-        "bf16": fast_bf16(device),
+        "precision": str(precision(device)).removeprefix("torch."),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "numpy": np.__version__,
-        "budget": budget().name,
     }
 
 
 def _cpu_name() -> str:
     cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.exists() else []
     return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
 
 
@@ -118,6 +110,12 @@ def progress_bar(*args, **options) -> tqdm:
 def cache_folder() -> Path:
     """Where files that can be made again are kept, in the user's home."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "jepa"
+
+
+def runs_folder() -> Path:
+    """Where runs are kept: JEPA_RUNS if set; in Colab the Drive, once mounted, which outlives the session; else runs/."""
+    drive = Path("/content/drive/MyDrive")
+    return Path(os.environ.get("JEPA_RUNS") or (drive / "jepa-runs" if drive.is_dir() else "runs")).expanduser()
 
 
 @contextmanager
@@ -136,7 +134,7 @@ def atomic(path: str | Path):
 def save_json(value, path: str | Path) -> Path:
     """Write `value` as JSON, all or nothing."""
     with atomic(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=1) + "\n")
+        temporary.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
     return Path(path)
 
 
@@ -152,5 +150,5 @@ def keep_freed_memory() -> None:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError):  # TypeError: Windows takes no None
         return
-    mallopt(M_MMAP_THRESHOLD, 1 << 30)
-    mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1)
+    if mallopt(M_MMAP_THRESHOLD, 1 << 30):  # else refused, and without it the other would not help
+        mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1)

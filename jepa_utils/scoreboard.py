@@ -11,8 +11,9 @@ from pathlib import Path
 from torch import Tensor
 
 from . import data, probe
+from .budget import Budget, budget
 from .models import embeddings, settle_batchnorm
-from .runtime import Budget, budget, cache_folder, environment, pick_device, save_json
+from .runtime import cache_folder, environment, pick_device, save_json
 from .spectra import collapse_report, effective_rank, eigenvalues
 from .train import build_model, fit, laptop
 
@@ -47,7 +48,7 @@ def keep(new: dict, images: data.Dataset) -> list[dict]:
 
 def runs(images: data.Dataset) -> list[dict]:
     """Every row remembered for this data set and budget."""
-    return json.loads(_file(images).read_text()) if _file(images).exists() else []
+    return json.loads(_file(images).read_text(encoding="utf-8")) if _file(images).exists() else []
 
 
 def _file(images: data.Dataset) -> Path:
@@ -97,7 +98,7 @@ def main() -> None:
     out.mkdir(parents=True, exist_ok=True)
     figure.tight_layout()
     figure.savefig(out / "scoreboard.png")
-    save_json({"rows": board, "environment": environment()}, out / "scoreboard.json")
+    save_json({"rows": board, "environment": environment() | {"budget": work.name}}, out / "scoreboard.json")
     print(f"\nsaved {out / 'scoreboard.json'} and {out / 'scoreboard.png'}")
 
 

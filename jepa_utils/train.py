@@ -19,7 +19,8 @@ from .data import Dataset
 from .distributed import gather, parallel, rank, share, whole_batch
 from .models import ENCODERS, JEPA, PREDICTORS, build_encoder, build_predictor, build_projector, partial_views
 from .probe import OnlineProbe
-from .runtime import InputError, autocast, generator, progress_bar
+from .runtime import InputError, autocast, generator, grad_scaler, keep_freed_memory, progress_bar, to_device
+from .threads import choose_threads
 
 LOSSES = ("vc", "vicreg", "bcs", "none")
 OPTIMIZERS = ("adamw", "lars", "muon")
@@ -37,7 +38,7 @@ class TrainConfig:
     dstc: int = 16  # output width of resnet5; the others have their own: 512, 384, 768
     stride: int = 1  # stride of resnet5's first convolution; 2 is about five times faster
     patch_size: int = 2  # side of a ViT's patches, in pixels
-    recompute: bool = True  # ViT: compute activations twice and keep few of them; false needs several times the memory
+    micro_batch: int = 0  # ViTs: views encoded at a time, the rest recomputed when the gradient comes: less memory; 0: all
     projector: str = ""  # widths of the projector, such as 2048-2048-2048; empty: z is h
     predictor: str = "identity"  # identity, mlp, or conv (predicts the whole image's maps from a partial view)
     hpre: int = 32  # hidden width of the predictor
@@ -64,7 +65,7 @@ class TrainConfig:
     checkpoint_every: int = 1  # epochs between checkpoints
     compile: bool = False  # torch.compile: pays on a GPU, needs a C++ compiler on a CPU
 
-    MAY_DIFFER_ON_RESUME: ClassVar[frozenset[str]] = frozenset({"checkpoint_every", "compile", "recompute"})
+    MAY_DIFFER_ON_RESUME: ClassVar[frozenset[str]] = frozenset({"checkpoint_every", "compile", "micro_batch"})
 
     def validate(self) -> "TrainConfig":
         """Raise InputError for the first value that cannot be used; returns itself."""
@@ -78,10 +79,13 @@ class TrainConfig:
         for name in ("lr", "probe_lr"):
             if not 0 < getattr(self, name) < math.inf:
                 raise InputError(name, getattr(self, name), "a finite number above 0")
-        least = {"batch_size": 2, "views": 2, "points": 2}
-        for name in ("henc", "dstc", "hpre", "stride", "patch_size", "slices", "points", "views", "batch_size", "epochs", "checkpoint_every"):
+        least = {"batch_size": 2, "views": 2, "points": 2, "micro_batch": 0}
+        for name in ("henc", "dstc", "hpre", "stride", "patch_size", "slices", "points", "views", "batch_size", "epochs",
+                     "checkpoint_every", "micro_batch"):
             if not isinstance(getattr(self, name), int) or getattr(self, name) < least.get(name, 1):
                 raise InputError(name, getattr(self, name), f"a whole number of at least {least.get(name, 1)}")
+        if self.micro_batch and not self.model_type.startswith("vit"):
+            raise InputError("micro_batch", self.micro_batch, f"0 with {self.model_type}: its BatchNorm takes statistics of the whole batch")
         if self.max_steps is not None and not (isinstance(self.max_steps, int) and self.max_steps >= 1):
             raise InputError("max_steps", self.max_steps, "a whole number of at least 1")
         if not 0 <= self.warmup <= 1:
@@ -118,17 +122,20 @@ def laptop(loss_type: str, **changes) -> TrainConfig:
 def build_model(config: TrainConfig, mean: list[float] | None = None, std: list[float] | None = None) -> JEPA:
     """The JEPA that `config` describes, with weights from its seed; mean and std normalise the images."""
     torch.manual_seed(config.seed)
-    encoder = build_encoder(config.model_type, config.dobs, config.henc, config.dstc, config.stride, config.patch_size, mean, std, config.recompute)
+    encoder = build_encoder(config.model_type, config.dobs, config.henc, config.dstc, config.stride, config.patch_size, mean, std)
     D = int(config.projector.split("-")[-1]) if config.projector else encoder.features
-    return JEPA(encoder, build_projector(encoder.features, config.projector), build_predictor(config.predictor, D, config.hpre))
+    return JEPA(encoder, build_projector(encoder.features, config.projector), build_predictor(config.predictor, D, config.hpre), config.micro_batch)
 
 
 def flops_per_view(config: TrainConfig, N: int = 2) -> float:
-    """Floating point operations to train on one view: forward and backward, a multiplication and an addition counted as two."""
+    """Floating point operations to train on one view: forward and backward, a multiplication and an addition counted as two.
+
+    What `micro_batch` computes a second time is not counted.
+    """
     from torch.utils.flop_counter import FlopCounterMode  # slow to import, and training counts nothing
 
     with torch.device("meta"):
-        model, views = build_model(config), torch.rand(config.views, N, config.dobs, 32, 32)
+        model, views = build_model(replace(config, micro_batch=0)), torch.rand(config.views, N, config.dobs, 32, 32)
     with FlopCounterMode(display=False) as counter:
         model(views)[1].sum().backward()
     return counter.get_total_flops() / (config.views * N)
@@ -194,13 +201,14 @@ def train(
     N, B = len(images), config.batch_size
     check_batch_size(B, N)
     device, part = images.device, share(B)
+    keep_freed_memory()
     per_epoch = N // B
     steps = min(config.epochs * per_epoch, config.max_steps or math.inf)
     model.to(device, memory_format=torch.channels_last)
     head = OnlineProbe(model.encoder.features, labels, config.probe_lr).to(device)
-    optimizer = build_optimizer(config, model)
+    optimizer, scaler = build_optimizer(config, model), grad_scaler(device)
     g = generator(config.seed)
-    parts = {"model": model, "optimizer": optimizer, "head": head, "head_optimizer": head.optimizer}
+    parts = {"model": model, "optimizer": optimizer, "scaler": scaler, "head": head, "head_optimizer": head.optimizer}
     state = Checkpoint(out, config, parts, g)
     history = state.load() if resume else []
     if config.compile:
@@ -212,13 +220,15 @@ def train(
     with progress_bar(total=steps, initial=min(len(history) * per_epoch, steps), desc=config.loss_type, disable=not progress or rank() > 0) as bar:
         for epoch in range(len(history), math.ceil(steps / per_epoch)):
             started, log = time.perf_counter(), []
+            if device.type == "cpu":
+                choose_threads()
             model.train()
-            order = torch.randperm(N, generator=g).to(device)
+            order = to_device(torch.randperm(N, generator=g), device)
             for step in range(epoch * per_epoch, min((epoch + 1) * per_epoch, steps)):
                 pick = order[(step % per_epoch) * B :][:B]
                 views = draw_views(model, images[pick], augmentation, config.views, g, part)
                 lr = lr_at(step, steps, config.lr, config.warmup)
-                terms, h = train_step(forward, loss, optimizer, views, step, lr)
+                terms, h = train_step(forward, loss, optimizer, scaler, views, step, lr)
                 terms |= head.step(gather(h[0], dim=0), pick)
                 log.append(torch.stack(list(terms.values())))  # stays on the device
                 if len(log) % LOG_EVERY == 0:
@@ -237,7 +247,7 @@ def train(
     return history
 
 
-def train_step(model: JEPA, loss: Callable, optimizer, views: Tensor, step: int, lr: float) -> tuple[dict[str, Tensor], Tensor]:
+def train_step(model: JEPA, loss: Callable, optimizer, scaler, views: Tensor, step: int, lr: float) -> tuple[dict[str, Tensor], Tensor]:
     """One update on views (V, N, C, H, W); the loss's terms and the features h (V, N, F), detached."""
     for group in optimizer.param_groups:
         group["lr"] = lr
@@ -245,9 +255,18 @@ def train_step(model: JEPA, loss: Callable, optimizer, views: Tensor, step: int,
         h, z, predicted = model(views)
     terms = loss(z, predicted, step)
     optimizer.zero_grad()
-    sum(terms.values()).backward()
-    optimizer.step()
+    scaler.scale(sum(terms.values())).backward()
+    scaler.step(optimizer)  # not if a gradient overflowed, which only float16 can
+    scaler.update()
     return {name: term.detach() for name, term in terms.items()}, h.detach()
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait until the device has done what it was given; for timing."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
 
 
 def check_batch_size(batch_size: int, N: int) -> None:

@@ -1,0 +1,114 @@
+"""How much work a notebook does: one setting, JEPA_BUDGET, read here and nowhere else.
+
+`smoke` runs every code path, for CI. `quick`, the default on every device, promises minutes: the speed
+of a training step is measured once, and a slow device takes the level `quick-4`, a fast one `quick-16`,
+all others `quick-8` (the number is that of epochs). A level can also be asked for by its name. `full`
+takes all images, and hours; nothing chooses it by itself.
+"""
+
+import json
+import os
+import statistics
+import time
+from dataclasses import dataclass
+
+import torch
+
+from .runtime import InputError, cache_folder, environment, grad_scaler, keep_freed_memory, pick_device, save_json
+from .threads import choose_threads
+from .train import build_loss, build_model, build_optimizer, laptop, synchronize, train_step
+
+REFERENCE = 0.045  # seconds of a step on two cores of an AMD EPYC with bf16, where quick-8 takes the minutes promised
+SLOW, FAST = 1.6, 0.5  # a step that takes this many times the reference, or this share of it, changes the level
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Sizes of a notebook's experiments."""
+
+    name: str
+    train_images: int  # images to train on
+    test_images: int  # images to test on
+    epochs: int  # passes over the training images in a whole training
+    batch_size: int
+    seeds: tuple[int, ...]  # repeats, where a spread is shown
+    reason: str = "asked for by name"
+
+    def pick(self, smoke, quick, full):
+        """The value that belongs to this budget, for sizes that do not depend on the level."""
+        return {"smoke": smoke, "quick": quick, "full": full}[self.name.split("-")[0]]
+
+    def part(self, share: float) -> int:
+        """A share of the epochs, at least one."""
+        return max(1, round(share * self.epochs))
+
+    def __str__(self) -> str:
+        epochs = f"{self.epochs} epoch{'s' * (self.epochs > 1)} of {self.train_images:,} images"
+        return f"budget {self.name} ({self.reason}): {epochs} in a whole training"
+
+
+def _quick(epochs: int) -> Budget:
+    return Budget(f"quick-{epochs}", train_images=10_000, test_images=2_000, epochs=epochs, batch_size=128, seeds=(0, 1, 2))
+
+
+BUDGETS = {
+    "smoke": Budget("smoke", train_images=512, test_images=256, epochs=1, batch_size=128, seeds=(0, 1)),
+    **{f"quick-{epochs}": _quick(epochs) for epochs in (4, 8, 16)},
+    "full": Budget("full", train_images=50_000, test_images=10_000, epochs=100, batch_size=256, seeds=(0, 1, 2)),
+}
+
+
+def budget() -> Budget:
+    """The budget that JEPA_BUDGET names; for `quick`, or without it, the level that suits this device."""
+    name = os.environ.get("JEPA_BUDGET") or "quick"
+    if name == "quick":
+        return quick(remembered_step_seconds())
+    if name not in BUDGETS:
+        raise InputError("JEPA_BUDGET", name, ", ".join(["quick", *BUDGETS]))
+    return BUDGETS[name]
+
+
+def quick(step_seconds: float) -> Budget:
+    """The level of `quick` for a device on which a training step takes `step_seconds`."""
+    epochs = 4 if step_seconds > SLOW * REFERENCE else 16 if step_seconds < FAST * REFERENCE else 8
+    reason = f"chosen because a training step takes {1000 * step_seconds:.0f} ms here"
+    return Budget(**{**vars(BUDGETS[f"quick-{epochs}"]), "reason": reason})
+
+
+def remembered_step_seconds() -> float:
+    """`step_seconds`, measured once for this hardware and this torch, so that a machine keeps its level."""
+    file, machine = cache_folder() / "speed.json", environment()
+    key = " · ".join(str(machine[name]) for name in ("hardware", "device", "precision", "torch"))
+    try:
+        speeds = json.loads(file.read_text(encoding="utf-8"))
+        return float(speeds[key])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # not measured yet, or a damaged file
+        measured = step_seconds(pick_device())
+    try:
+        save_json({key: measured}, file)
+    except OSError:
+        pass  # a cache that cannot be written: measured again next time
+    return measured
+
+
+def step_seconds(device: torch.device, steps: int = 12) -> float:
+    """Seconds of a training step of the laptop recipe at quick's batch size: the lower quartile of a few.
+
+    The lower quartile, since other programs only ever make a step slower.
+    """
+    keep_freed_memory()
+    choose_threads()
+    config = laptop("vicreg", batch_size=BUDGETS["quick-8"].batch_size)
+    with torch.random.fork_rng():  # the caller's random numbers stay as they were
+        model = build_model(config).to(device, memory_format=torch.channels_last).train()
+    loss, optimizer, scaler = build_loss(config), build_optimizer(config, model), grad_scaler(device)
+    images = torch.linspace(0, 1, 32 * 32, device=device).view(1, 1, 32, 32)
+    views = images * torch.linspace(0.5, 1, config.batch_size, device=device).view(-1, 1, 1, 1).expand(-1, 3, 1, 1)
+    views = torch.stack([views, views.flip(3)])
+    times = []
+    for step in range(3 + steps):  # the first ones build kernels
+        started = time.perf_counter()
+        train_step(model, loss, optimizer, scaler, views, step, 0.0)
+        synchronize(device)
+        times.append(time.perf_counter() - started)
+    return statistics.quantiles(times[3:], n=4)[0]
