@@ -1,25 +1,28 @@
-# make run · make test · make lab · make lint      BUDGET=smoke|quick|full sets how much work `run` does
+# make run · make lab · make check · make test · make lint      make run BUDGET=smoke|quick|full sets how much work it does
+# Makes the environment .venv, then calls tasks.py, which does the same where there is no make.
 PYTHON ?= python3
-BUDGET ?= quick
 BIN := .venv/bin
+ifdef BUDGET
+export JEPA_BUDGET := $(BUDGET)
+endif
 
-run: .venv
-	JEPA_BUDGET=$(BUDGET) $(BIN)/python scripts/run_series.py build
-	JEPA_BUDGET=$(BUDGET) $(BIN)/python -m jepa_utils.scoreboard build
+run lab: .venv/installed-notebooks
+check test lint: .venv/installed-dev
+run lab check test lint:
+	$(BIN)/python tasks.py $@
 
-test: lint
-	$(BIN)/pytest
-	JEPA_BUDGET=smoke JEPA_OFFLINE=1 $(BIN)/pytest --nbmake --nbmake-timeout=300 notebooks
-
-lab: .venv
-	$(BIN)/jupyter lab notebooks
-
-lint: .venv
-	$(BIN)/ruff check .
-
-.venv: pyproject.toml
+# The marks are made last and taken away first: after an install that was interrupted there is none, and make installs again.
+.venv/installed-notebooks: pyproject.toml
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --editable '.[dev]'
-	touch .venv
+	rm -f .venv/installed-*
+	$(BIN)/pip install --quiet --editable '.[notebooks]'
+	touch $@
 
-.PHONY: run test lab lint
+.venv/installed-dev: pyproject.toml
+	$(PYTHON) -m venv .venv
+	rm -f .venv/installed-*
+	$(BIN)/pip install --quiet --editable '.[dev]'
+	touch .venv/installed-notebooks $@
+
+.NOTPARALLEL:
+.PHONY: run lab check test lint

@@ -40,7 +40,7 @@ LOSS = {"VICReg": "vicreg", "SIGReg": "bcs"}
 
 def measure(log: Path) -> list[dict]:
     """Every run of the panels; those that the log holds, under whatever name, are not trained again."""
-    done = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+    done = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()] if log.exists() else []
     images = hold_out(data.load("digits")).limited(IMAGES).to(pick_device())
     settings = [(method, changes) for methods in PANELS.values() for method, named in methods.items() for changes in named.values()]
     for (method, changes), seed in product(settings, SEEDS):

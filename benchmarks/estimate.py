@@ -23,13 +23,15 @@ LARS = {"optimizer": "lars", "lr": 0.3}
 RUNS = {
     "resnet18-vicreg": TrainConfig(model_type="resnet", loss_type="vicreg", projector="2048-2048-2048", **LARS, **COMMON),
     "resnet18-bcs": TrainConfig(model_type="resnet", loss_type="bcs", projector="2048-128", **LARS, **COMMON),
-    "vit-s-vicreg": TrainConfig(model_type="vit_s", loss_type="vicreg", projector="2048-2048-2048", recompute=False, **COMMON),
+    "vit-s-vicreg": TrainConfig(model_type="vit_s", loss_type="vicreg", projector="2048-2048-2048", **COMMON),
 }
 
 
 def command(name: str, config: TrainConfig) -> str:
     """What makes the row: every field that differs from its default becomes an option of main.py."""
     changed = [(f.name, getattr(config, f.name)) for f in fields(config) if getattr(config, f.name) != f.default]
+    if config.model_type.startswith("vit"):
+        changed.append(("micro_batch", config.micro_batch))  # main.py saves memory with the ViTs unless told otherwise
     options = [word for key, value in changed for word in (f"--{key}", str(value))]
     return shlex.join(["python", "benchmarks/measure.py", name, "--", "--dataset", "cifar10", *options])
 

@@ -24,7 +24,7 @@ def run(words: list[str], seed: int, out: Path) -> tuple[dict, dict]:
     resume = ["--resume"] if (out / "checkpoint.pt").exists() else []
     command = [sys.executable, str(ROOT / "main.py"), *words, "--seed", str(seed), "--out", str(out), "--json", *resume]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    return json.loads(done.stdout.splitlines()[-1]), json.loads((out / "config.json").read_text())
+    return json.loads(done.stdout.splitlines()[-1]), json.loads((out / "config.json").read_text(encoding="utf-8"))
 
 
 def main() -> None:
@@ -38,7 +38,7 @@ def main() -> None:
     cut = given.index("--") if "--" in given else len(given)
     options, words = parser.parse_args(given[:cut]), given[cut + 1 :]
     path, command = options.results / f"{options.name}.json", shlex.join(["python", "main.py", *words])
-    row = json.loads(path.read_text()) if path.exists() else {}
+    row = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     if row.get("command") != command:
         row = {"seeds": [], "linear_probe": [], "minutes": []}
     for seed in options.seeds:

@@ -15,7 +15,7 @@ from timing import table
 
 from jepa_utils.runtime import environment, save_json
 
-NAMES = ("views", "training", "sigreg", "probe", "accuracy")
+NAMES = ("views", "training", "sigreg", "probe", "accuracy", "memory")
 
 
 def main() -> None:

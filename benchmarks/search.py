@@ -52,7 +52,7 @@ def trial(images: data.Dataset, loss_type: str, changes: dict, seed: int) -> dic
 
 def keep(result: dict, log: Path) -> None:
     """Add one line to the log."""
-    with open(log, "a") as file:
+    with open(log, "a", encoding="utf-8") as file:
         file.write(json.dumps(result) + "\n")
 
 

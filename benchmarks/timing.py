@@ -64,14 +64,14 @@ def peak_memory(call: Callable) -> float:
 def _watched(call: Callable, queue) -> None:
     """Reports the growth of this process's largest resident size; Linux keeps it in /proc."""
     call(small=True)  # loads libraries and starts threads
-    Path("/proc/self/clear_refs").write_text("5")  # sets the peak back to the present
+    Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # sets the peak back to the present
     before = _status("VmRSS")
     call()
     queue.put(max(0, _status("VmHWM") - before))
 
 
 def _status(key: str) -> int:
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(key))
+    line = next(line for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines() if line.startswith(key))
     return 1024 * int(line.split()[1])
 
 

@@ -16,7 +16,7 @@ from views import TwoViews, lightly_views, loader
 
 from jepa_utils import data
 from jepa_utils.augment import CIFAR10, make_views
-from jepa_utils.runtime import autocast, generator, pick_device
+from jepa_utils.runtime import autocast, generator, grad_scaler, pick_device
 from jepa_utils.train import TrainConfig, build_loss, build_model, build_optimizer, laptop, train_step
 
 WIDTH = 2048
@@ -28,14 +28,14 @@ RECIPE = replace(PLAIN, views=4, batch_size=64, optimizer="muon", lr=5e-3, weigh
 def ours(images, config, device):
     """The encoder and a step of this project's loop, at a rate."""
     model = build_model(config).to(device, memory_format=torch.channels_last).train()
-    optimizer, loss, g = build_optimizer(config, model), build_loss(config), generator(0)
+    optimizer, scaler, loss, g = build_optimizer(config, model), grad_scaler(device), build_loss(config), generator(0)
     if config.compile:
         model.compile()
     images = images.to(device)
 
     def step(lr=1e-3):
         batch = images[torch.randperm(len(images), generator=g)[: config.batch_size].to(device)]
-        train_step(model, loss, optimizer, make_views(batch, CIFAR10, config.views, g), 0, lr)
+        train_step(model, loss, optimizer, scaler, make_views(batch, CIFAR10, config.views, g), 0, lr)
 
     return model.encoder, step
 

@@ -7,10 +7,13 @@ takes all images, and hours; nothing chooses it by itself.
 """
 
 import json
+import math
 import os
 import statistics
 import time
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -79,16 +82,21 @@ def remembered_step_seconds() -> float:
     """`step_seconds`, measured once for this hardware and this torch, so that a machine keeps its level."""
     file, machine = cache_folder() / "speed.json", environment()
     key = " · ".join(str(machine[name]) for name in ("hardware", "device", "precision", "torch"))
+    speeds = _read_speeds(file)
+    if key not in speeds:
+        speeds[key] = step_seconds(pick_device())
+        with suppress(OSError):  # a cache that cannot be written: measured again next time
+            save_json(speeds, file)
+    return speeds[key]
+
+
+def _read_speeds(file: Path) -> dict[str, float]:
+    """Seconds by machine, of all machines that share this home; none where the file is missing or damaged."""
     try:
-        speeds = json.loads(file.read_text(encoding="utf-8"))
-        return float(speeds[key])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # not measured yet, or a damaged file
-        measured = step_seconds(pick_device())
-    try:
-        save_json({key: measured}, file)
-    except OSError:
-        pass  # a cache that cannot be written: measured again next time
-    return measured
+        speeds = {key: float(seconds) for key, seconds in json.loads(file.read_text(encoding="utf-8")).items()}
+    except Exception:  # whatever a damaged file makes json raise
+        return {}
+    return {key: seconds for key, seconds in speeds.items() if 0 < seconds < math.inf}
 
 
 def step_seconds(device: torch.device, steps: int = 12) -> float:

@@ -33,7 +33,7 @@ class Checkpoint:
             state = torch.load(self.path, map_location="cpu", weights_only=True)
             self._compare(state["config"])
             for name, part in self.parts.items():
-                if state[name]:  # a gradient scaler at rest has no state
+                if state[name] or not isinstance(part, torch.amp.GradScaler):  # which at rest has no state
                     part.load_state_dict(state[name])
             self.generator.set_state(state["generator"])
             return state["history"]

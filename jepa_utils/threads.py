@@ -12,37 +12,46 @@ import torch.nn.functional as F
 
 EVERY = 20.0  # seconds between two trials
 TRIAL = 0.06  # seconds given to each count, twice
-_state = {"all": 0, "next": 0.0}
+_state = {"all": 0, "chosen": 0, "next": 0.0}
 
 
 def choose_threads() -> int:
     """Try torch's thread counts on a small training step and keep the fastest; returns it.
 
-    Does nothing where OMP_NUM_THREADS or torch.set_num_threads has fixed the number, and tries at most every
-    20 seconds. Another count rounds differently: fix it where runs should agree to the last bit.
+    Does nothing where OMP_NUM_THREADS has fixed the number, takes no more threads than torch.set_num_threads was
+    last told, and tries at most every 20 seconds. Another count rounds differently: fix it where runs should agree
+    to the last bit.
     """
     now = torch.get_num_threads()
-    if _state["all"] == 0:
-        _state["all"] = now
+    if now != _state["chosen"]:  # the first call, or somebody else has set the number
+        _state.update(all=now, chosen=now, next=0.0)
     if os.environ.get("OMP_NUM_THREADS") or time.monotonic() < _state["next"]:
         return now
     counts = sorted({_state["all"], max(1, _state["all"] - 1), max(1, _state["all"] // 2), 1}, reverse=True)
     if len(counts) > 1:
-        done = dict.fromkeys(counts, 0)
-        for count in counts * 2:
-            torch.set_num_threads(count)
-            done[count] += work_done(TRIAL)
-        torch.set_num_threads(max(counts, key=done.get))  # of equals the largest
+        speeds = dict.fromkeys(counts, 0.0)
+        try:
+            for count in counts * 2:
+                torch.set_num_threads(count)
+                speeds[count] += speed(TRIAL)
+        finally:  # an interrupted trial must not leave its count behind
+            _state["chosen"] = max(counts, key=speeds.get)  # of equals the largest
+            torch.set_num_threads(_state["chosen"])
     _state["next"] = time.monotonic() + EVERY
     return torch.get_num_threads()
 
 
-def work_done(seconds: float) -> int:
-    """How many small convolutions, forward and backward, are finished in that time."""
+def speed(seconds: float) -> float:
+    """Small convolutions, forward and backward, per second; tried for about that long.
+
+    Small, so that threads meet often, as they do in a training of the small encoder.
+    """
     weight = torch.full((64, 64, 3, 3), 0.01, requires_grad=True)
-    x = torch.ones(32, 64, 16, 16).contiguous(memory_format=torch.channels_last)
-    end, count = time.perf_counter() + seconds, -1  # the first one warms up
-    while time.perf_counter() < end or count < 1:
+    x = torch.ones(16, 64, 16, 16).contiguous(memory_format=torch.channels_last)
+    done, started = -1, time.perf_counter()  # the first one warms up
+    while (spent := time.perf_counter() - started) < seconds or done < 1:
+        if done == 0:
+            started = time.perf_counter()
         F.conv2d(x, weight, padding=1).relu().sum().backward()
-        count += 1
-    return count
+        done += 1
+    return done / spent

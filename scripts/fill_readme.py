@@ -58,7 +58,7 @@ def results(rows: list[dict], planned: list[dict]) -> str:
 
 
 def load(folder: Path) -> list[dict]:
-    return [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
+    return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
 
 
 def fill(text: str, mark: str, content: str) -> str:
@@ -75,15 +75,15 @@ def main() -> None:
     parser.add_argument("--check", action="store_true")
     check = parser.parse_args().check
     readme = ROOT / "README.md"
-    before = readme.read_text()
+    before = readme.read_text(encoding="utf-8")
     benchmarks = [row for part in load(ROOT / "assets" / "benchmarks") for row in part["rows"]]
-    board = json.loads((ROOT / "assets" / "scoreboard.json").read_text())
+    board = json.loads((ROOT / "assets" / "scoreboard.json").read_text(encoding="utf-8"))
     after = fill(before, "scoreboard", scoreboard(board))
-    after = fill(after, "results", results(load(ROOT / "assets" / "results"), json.loads((ROOT / "assets" / "planned.json").read_text())))
+    after = fill(after, "results", results(load(ROOT / "assets" / "results"), json.loads((ROOT / "assets" / "planned.json").read_text(encoding="utf-8"))))
     after = fill(after, "benchmarks", table(benchmarks))
     if check and after != before:
         sys.exit("README.md: its tables are not what assets/ says; run python scripts/fill_readme.py")
-    readme.write_text(after)
+    readme.write_text(after, encoding="utf-8", newline="\n")
 
 
 if __name__ == "__main__":

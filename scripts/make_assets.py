@@ -11,7 +11,7 @@ from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
 from jepa_utils import augment, data, plots
 from jepa_utils.models import embeddings
-from jepa_utils.runtime import atomic, generator, pick_device
+from jepa_utils.runtime import atomic, generator, grad_scaler, pick_device
 from jepa_utils.spectra import collapse_report, eigenvalues
 from jepa_utils.train import build_loss, build_model, build_optimizer, draw_views, laptop, train_step
 
@@ -73,11 +73,12 @@ def recorded_spectra(images: data.Dataset, steps: int, every: int = 5) -> list[t
     for phase, loss_type in (("VICReg", "vicreg"), ("regularizer off", "none"), ("regularizer on again", "vicreg")):
         phase_config = laptop(loss_type, projector="256-256-64")
         loss, optimizer = build_loss(phase_config), build_optimizer(phase_config, model)
+        scaler = grad_scaler(images.train_images.device)
         for step in range(steps):
             model.train()
             pick = torch.randint(len(images.train_images), (256,), generator=g)
             views = draw_views(model, images.train_images[pick], augment.DIGITS, 2, g)
-            train_step(model, loss, optimizer, views, step, 2e-3)
+            train_step(model, loss, optimizer, scaler, views, step, 2e-3)
             if step % every == 0:
                 z = embeddings(model, images.test_images)
                 frames.append((len(frames) * every, phase, eigenvalues(z), collapse_report(z).state))

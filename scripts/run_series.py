@@ -66,7 +66,7 @@ def main() -> None:
         target = path if options.in_place else options.folder / path.name
         nbformat.write(notebook, target)
         html, _ = HTMLExporter().from_notebook_node(notebook)
-        (options.folder / path.with_suffix(".html").name).write_text(html)
+        (options.folder / path.with_suffix(".html").name).write_text(html, encoding="utf-8")
         print(f"{path.name:<40} {time.perf_counter() - started:6.1f} s", flush=True)
 
 

@@ -2,7 +2,7 @@
 
     python scripts/set_repository.py OWNER/NAME
 
-The address is kept in pyproject.toml; badges and bootstrap cells of the notebooks and the README follow it.
+The address is kept in pyproject.toml; badges, links and the bootstrap cells of the notebooks follow it.
 """
 
 import argparse
@@ -13,6 +13,8 @@ from pathlib import Path
 from jepa_utils.runtime import atomic
 
 ROOT = Path(__file__).resolve().parent.parent
+FILES = ("README.md", "CITATION.cff", ".github/ISSUE_TEMPLATE/config.yml", "notebooks/*.ipynb",
+         "pyproject.toml")  # last: while it holds the old address, an interrupted call can be made again
 
 
 def main() -> None:
@@ -21,14 +23,14 @@ def main() -> None:
     new = parser.parse_args().repository
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", new):
         parser.error(f"OWNER/NAME: {new!r} was given; accepted: such as octocat/image-jepa")
-    project = ROOT / "pyproject.toml"
-    old = tomllib.loads(project.read_text())["project"]["urls"]["repository"].removeprefix("https://github.com/")
-    for path in [project, ROOT / "README.md", *sorted((ROOT / "notebooks").glob("*.ipynb"))]:
-        text = path.read_text()
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    old = project["urls"]["repository"].removeprefix("https://github.com/")
+    for path in [path for pattern in FILES for path in sorted(ROOT.glob(pattern))]:
+        text = path.read_text(encoding="utf-8")
         changed = text.replace(f"github.com/{old}", f"github.com/{new}").replace(f"/github/{old}/", f"/github/{new}/")
         if changed != text:
             with atomic(path) as temporary:
-                temporary.write_text(changed)
+                temporary.write_text(changed, encoding="utf-8", newline="\n")
             print(f"{path.relative_to(ROOT)}: {old} -> {new}")
 
 

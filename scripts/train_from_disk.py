@@ -17,7 +17,7 @@ from torchvision.datasets import ImageFolder
 
 from jepa_utils.augment import PRESETS, make_views
 from jepa_utils.data import SIZE
-from jepa_utils.runtime import atomic, generator, pick_device, progress_bar, save_json
+from jepa_utils.runtime import atomic, generator, grad_scaler, pick_device, progress_bar, save_json
 from jepa_utils.train import build_loss, build_model, build_optimizer, laptop, lr_at, train_step
 
 
@@ -43,13 +43,13 @@ def main() -> None:
     if len(batches) == 0:
         parser.error(f"--batch-size: {config.batch_size} was given; accepted: 2 to {len(batches.dataset)}, the number of pictures")
     model = build_model(config).to(device, memory_format=torch.channels_last).train()
-    loss, optimizer = build_loss(config), build_optimizer(config, model)
+    loss, optimizer, scaler = build_loss(config), build_optimizer(config, model), grad_scaler(device)
     steps = config.epochs * len(batches)
     with progress_bar(total=steps, desc=config.loss_type) as bar:
         for _ in range(config.epochs):
             for images, _ in batches:
                 views = make_views(images.to(device, non_blocking=True), PRESETS["folder"], config.views, g)
-                train_step(model, loss, optimizer, views, bar.n, lr_at(bar.n, steps, config.lr, config.warmup))
+                train_step(model, loss, optimizer, scaler, views, bar.n, lr_at(bar.n, steps, config.lr, config.warmup))
                 bar.update()
     with atomic(options.out / "encoder.pt") as temporary:
         torch.save(model.encoder.state_dict(), temporary)

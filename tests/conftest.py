@@ -31,7 +31,7 @@ def own_environment(monkeypatch, session_cache):
     monkeypatch.setenv("JEPA_OFFLINE", "1")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))  # for the processes that tests start
     monkeypatch.setenv("OMP_NUM_THREADS", "1")  # likewise
-    for name in ("JEPA_DATA", "JEPA_DATASET"):
+    for name in ("JEPA_BUDGET", "JEPA_DATA", "JEPA_DATASET", "JEPA_RUNS"):
         monkeypatch.delenv(name, raising=False)
 
 

@@ -4,24 +4,12 @@ from dataclasses import asdict, replace
 
 import pytest
 import torch
-from training import LABELS, TINY, assert_same_weights, fit
+from training import LABELS, TINY, Interrupted, assert_same_weights, fit, interrupt_after
 
 from jepa_utils import losses
 from jepa_utils.checkpoint import Checkpoint
 from jepa_utils.runtime import InputError
 from jepa_utils.train import TrainConfig, build_loss
-
-
-class Interrupted(Exception):
-    """Someone closed the laptop."""
-
-
-def interrupt_after(epoch):
-    def on_epoch(done, model):
-        if done == epoch:
-            raise Interrupted
-
-    return on_epoch
 
 
 @pytest.fixture
@@ -80,7 +68,7 @@ def test_resuming_a_finished_run_changes_nothing_and_resuming_nothing_starts(tmp
     again, same_history = fit(out=tmp_path, resume=True, loss=lambda *_: pytest.fail("a step was taken"))
     assert same_history == history
     assert_same_weights(again, model)
-    assert [record["epoch"] for record in json.loads((tmp_path / "history.json").read_text())] == [1, 2, 3, 4]
+    assert [record["epoch"] for record in json.loads((tmp_path / "history.json").read_text(encoding="utf-8"))] == [1, 2, 3, 4]
     assert contents(tmp_path).keys() == {"checkpoint.pt", "history.json"}
 
 
@@ -136,7 +124,7 @@ def rewrite(change):
 
 @pytest.mark.parametrize("damage", [
     lambda path: path.write_bytes(b""),
-    lambda path: path.write_text("no checkpoint"),
+    lambda path: path.write_text("no checkpoint", encoding="utf-8"),
     lambda path: path.write_bytes(path.read_bytes()[:5000]),
     lambda path: path.write_bytes(path.read_bytes()[:-1000]),
     rewrite(lambda state: state["model"]),

@@ -249,7 +249,7 @@ def test_offline_opens_no_socket(online, data_folder, monkeypatch, setting, erro
 
 
 def test_a_data_folder_that_cannot_be_one_is_an_error_that_names_it(online, data_folder, monkeypatch):
-    (data_folder / "file").write_text("not a folder")
+    (data_folder / "file").write_text("not a folder", encoding="utf-8")
     monkeypatch.setenv("JEPA_DATA", str(data_folder / "file"))
     with pytest.raises(InputError, match=rf"^JEPA_DATA: '{data_folder / 'file'}'"):
         data.cifar10()

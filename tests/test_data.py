@@ -136,7 +136,7 @@ def test_a_labelled_folder_has_a_class_per_subfolder_and_a_fifth_of_its_pictures
     for name, color in (("a", (250, 0, 0)), ("b", (0, 0, 250))):
         for i in range(10):
             paint(tmp_path / name / f"{i}.{('png', 'jpg', 'JPEG')[i % 3]}", color)
-        (tmp_path / name / "notes.txt").write_text("no picture")
+        (tmp_path / name / "notes.txt").write_text("no picture", encoding="utf-8")
     (tmp_path / "empty").mkdir()
     pictures = data.load("folder", path=tmp_path)
     assert pictures.classes == ("a", "b")
@@ -206,7 +206,7 @@ def test_hidden_files_and_folders_are_passed_over(tmp_path):
 
 
 def test_an_empty_or_missing_folder_is_an_error_that_names_it(tmp_path):
-    (tmp_path / "notes.txt").write_text("no picture")
+    (tmp_path / "notes.txt").write_text("no picture", encoding="utf-8")
     for path in (tmp_path, tmp_path / "missing", tmp_path / "notes.txt"):
         with pytest.raises(InputError, match=f"^data_path: .*'{path}'"):
             data.folder(path)

@@ -11,9 +11,9 @@ import pytest
 import torch
 import torch.multiprocessing as mp
 from conftest import ROOT
-from training import IMAGES, TINY, fit, without
+from training import IMAGES, TINY, fit, tiny_vit, without
 
-from jepa_utils import distributed, runtime
+from jepa_utils import distributed, runtime, train
 from jepa_utils.runtime import InputError
 from jepa_utils.train import build_loss
 
@@ -101,6 +101,20 @@ def test_three_optimizer_steps_in_two_processes_are_three_in_one(tmp_path, full_
         assert_same_run(shared, alone)
 
 
+def run_vit(config):
+    """`run` in a process of its own, with a small ViT."""
+    train.build_encoder = tiny_vit
+    return run(config)
+
+
+def test_micro_batches_in_two_processes_are_the_whole_batch_in_one(tmp_path, full_precision, monkeypatch):
+    config = replace(TINY, model_type="vit_s", loss_type="vicreg", projector="16-8", optimizer="lars", lr=0.1, epochs=1)
+    monkeypatch.setattr(train, "build_encoder", tiny_vit)
+    alone = run(config)
+    for shared in together(tmp_path, run_vit, replace(config, micro_batch=3)):  # of the 16 views that each process has
+        assert_same_run(shared, alone)
+
+
 def test_a_run_goes_on_with_another_number_of_processes(tmp_path, full_precision):
     config, out = replace(RUNS["bcs"], epochs=3), str(tmp_path / "out")
     undisturbed = run(config)
@@ -152,7 +166,7 @@ def test_torchrun_gives_one_result_from_one_writer(tmp_path):
             "checkpoint.pt", "config.json", "encoder.pt", "history.json", "metrics.json"]
     assert [results[n]["processes"] for n in (1, 2)] == [1, 2]
     assert results[2]["loss"] == pytest.approx(results[1]["loss"], rel=0.02)  # bf16, where the machine has it
-    histories = (without(json.loads((tmp_path / str(n) / "history.json").read_text()), "seconds") for n in (1, 2))
+    histories = (without(json.loads((tmp_path / str(n) / "history.json").read_text(encoding="utf-8")), "seconds") for n in (1, 2))
     for one, two in zip(*histories, strict=True):
         assert two["lr"] == one["lr"]
 

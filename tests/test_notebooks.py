@@ -7,7 +7,7 @@ import nbformat
 import pytest
 from series import PATHS, ROOT, namespace, read, solutions, tagged
 
-REPOSITORY = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]["repository"]
+REPOSITORY = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["urls"]["repository"]
 SECTIONS = ("## The scoreboard", "## Exercises", "## What you have learned", "**References.**")
 
 SERIES = ("01_data_augmentation", "02_encoder_and_predictor", "03_collapse", "04_vicreg", "05_sigreg",
@@ -56,6 +56,7 @@ def test_it_opens_with_title_reason_badge_objectives_and_times(path):
     assert first.startswith(f"# {path.name[:2]} · ")
     owner = REPOSITORY.removeprefix("https://github.com/")
     assert f"https://colab.research.google.com/github/{owner}/blob/main/notebooks/{path.name}" in first
+    assert f"https://kaggle.com/kernels/welcome?src={REPOSITORY}/blob/main/notebooks/{path.name}" in first
     for part in ("**You will be able to**", "**You should know**", "**Time:**"):
         assert part in first
 
@@ -85,10 +86,29 @@ def test_every_figure_has_a_text_for_those_who_cannot_see_it_and_words_after_it(
     for i, cell in enumerate(cells):
         pictures = [output for output in cell.get("outputs", []) if "image/png" in output.get("data", {})]
         for picture in pictures:
-            assert len(picture.metadata["image/png"]["alt"]) > 20
+            alt = picture.metadata["image/png"]["alt"]
+            assert len(alt) > 20
+            assert picture.data["text/plain"] == alt  # what front ends without pictures show
         if pictures:
             rest = [other for other in cells[i + 1 : i + 3] if other.cell_type == "markdown"]
             assert rest, cell.source
+
+
+@every_notebook
+def test_no_long_run_starts_by_itself(path):
+    """Levels of `quick` share out the work; what takes hours hangs on a switch that is off."""
+    notebook = read(path)
+    assert not [cell.source for cell in code_cells(notebook) if "work.name" in cell.source and "full" in cell.source]
+    switches = [line for cell in code_cells(notebook) for line in cell.source.splitlines() if line.startswith("RUN = ")]
+    assert all(line.startswith('RUN = ""') for line in switches)
+    assert len(switches) == (path.stem == "06_training_at_full_scale")
+
+
+def test_all_were_executed_at_one_level():
+    said = {output.text.split(" (")[0] for path in PATHS for cell in code_cells(read(path))
+            for output in cell.outputs if output.get("text", "").startswith("budget ")}
+    assert len(said) == 1
+    assert re.fullmatch(r"budget quick-\d+", said.pop())
 
 
 @every_notebook

@@ -20,7 +20,7 @@ def trained(call):
 
 def test_a_run_killed_midway_and_resumed_gives_the_figures_of_an_undisturbed_one(call):
     options = "--device cpu --henc 8 --stride 2 --limit 512 --epochs 12 --probe_epochs 2 --json --loss_type bcs"
-    with open("log", "w") as log:
+    with open("log", "w", encoding="utf-8") as log:
         process = subprocess.Popen([sys.executable, ROOT / "main.py", *shlex.split(options), "--out", "killed"], stdout=log, stderr=log)
     try:
         checkpoint, deadline = Path("killed/checkpoint.pt"), time.monotonic() + 120
@@ -29,7 +29,7 @@ def test_a_run_killed_midway_and_resumed_gives_the_figures_of_an_undisturbed_one
     finally:
         process.kill()  # SIGKILL: nothing can be tidied up
         process.wait()
-    assert process.returncode < 0, Path("log").read_text()  # else it was not killed, but ended by itself
+    assert process.returncode < 0, Path("log").read_text(encoding="utf-8")  # else it was not killed, but ended by itself
     done = torch.load(checkpoint, weights_only=True)["history"]
     assert 1 <= len(done) < 12
     assert not Path("killed/metrics.json").exists()
@@ -39,19 +39,19 @@ def test_a_run_killed_midway_and_resumed_gives_the_figures_of_an_undisturbed_one
     assert figures(strict_json(resumed.out[-1])) == figures(strict_json(undisturbed.out[-1]))
     weights, expected = (torch.load(f"{folder}/encoder.pt", weights_only=True) for folder in ("killed", "undisturbed"))
     assert all(torch.equal(weights[name], expected[name]) for name in expected)
-    history = strict_json(Path("killed/history.json").read_text())
+    history = strict_json(Path("killed/history.json").read_text(encoding="utf-8"))
     assert history[: len(done)] == done  # these epochs were not trained again
 
 
 def test_resuming_a_finished_run_gives_its_figures_again(call, trained):
-    metrics = strict_json(Path("here/metrics.json").read_text())
+    metrics = strict_json(Path("here/metrics.json").read_text(encoding="utf-8"))
     assert call(f"{trained} --resume").code == 0
-    assert figures(strict_json(Path("here/metrics.json").read_text())) == figures(metrics)
+    assert figures(strict_json(Path("here/metrics.json").read_text(encoding="utf-8"))) == figures(metrics)
 
 
 def test_resuming_a_folder_without_a_checkpoint_starts_the_run(call, trained):
     assert call(f"{SMALL} --out new --resume").code == 0
-    assert figures(strict_json(Path("new/metrics.json").read_text())) == figures(strict_json(Path("here/metrics.json").read_text()))
+    assert figures(strict_json(Path("new/metrics.json").read_text(encoding="utf-8"))) == figures(strict_json(Path("here/metrics.json").read_text(encoding="utf-8")))
     assert files("new").keys() == files("here").keys()
 
 
@@ -79,7 +79,7 @@ def test_a_damaged_checkpoint_is_refused_by_name_and_left_as_it_was(call, traine
 
 
 def test_a_place_where_no_folder_can_be_made_is_refused_by_name(call):
-    Path("file").write_text("in the way")
+    Path("file").write_text("in the way", encoding="utf-8")
     done = call(f"{SMALL} --out file/below")
     assert (done.code, files(".")) == (2, {"file": b"in the way"})
     assert one_error_line(done.err, "out: 'file/below'")

@@ -20,7 +20,7 @@ def script(*words, cwd=ROOT):
 
 @pytest.mark.parametrize("path", ROWS, ids=lambda path: path.stem)
 def test_a_row_says_how_it_was_made(path):
-    row = json.loads(path.read_text())
+    row = json.loads(path.read_text(encoding="utf-8"))
     assert set(row) >= KEYS
     assert row["name"] == path.stem
     assert row["command"].startswith("python main.py ")
@@ -40,7 +40,7 @@ def test_a_run_without_a_result_has_an_estimate_and_a_command_that_starts_it(mon
 
     from main import JOINT, Arguments
 
-    planned = json.loads((ROOT / "assets" / "planned.json").read_text())
+    planned = json.loads((ROOT / "assets" / "planned.json").read_text(encoding="utf-8"))
     assert planned == [estimate.estimate(name, config) for name, config in estimate.RUNS.items()]
     for row, (name, config) in zip(planned, estimate.RUNS.items(), strict=True):
         start, options = row["command"].split(" -- ")
@@ -62,11 +62,11 @@ def test_measure_keeps_a_row_and_adds_only_the_missing_seeds(tmp_path):
         return script("benchmarks/measure.py", "tiny", "--results", tmp_path, "--runs", tmp_path / "runs", "--seeds", *seeds, "--", *options)
 
     measure(0)
-    first = json.loads((tmp_path / "tiny.json").read_text())
+    first = json.loads((tmp_path / "tiny.json").read_text(encoding="utf-8"))
     assert set(first) >= KEYS
     assert "seed 1" in (said := measure(0, 1))
     assert "seed 0" not in said
-    both = json.loads((tmp_path / "tiny.json").read_text())
+    both = json.loads((tmp_path / "tiny.json").read_text(encoding="utf-8"))
     assert both["seeds"] == [0, 1]
     assert both["linear_probe"][0] == first["linear_probe"][0]
     assert both["command"] == "python main.py " + " ".join(options)
@@ -74,7 +74,7 @@ def test_measure_keeps_a_row_and_adds_only_the_missing_seeds(tmp_path):
 
 def test_benchmarks_end_with_a_table(tmp_path):
     said = script("benchmarks/run.py", "--quick", "sigreg", "probe", "--out", tmp_path)
-    kept = [json.loads((tmp_path / f"{name}.json").read_text()) for name in ("sigreg", "probe")]
+    kept = [json.loads((tmp_path / f"{name}.json").read_text(encoding="utf-8")) for name in ("sigreg", "probe")]
     assert all(row["median"] > 0 for part in kept for row in part["rows"])
     assert {row["contender"] for part in kept for row in part["rows"]} == {"ours", "lightly", "scikit-learn"}
     assert said.splitlines()[-1].startswith("| linear probe | 500 x 32 features, synthetic; test accuracy")
@@ -125,7 +125,7 @@ def test_training_from_a_folder_that_is_read_batch_by_batch(tmp_path):
         picture.parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (40 + i, 64), (20 * i, 100, 50)).save(picture)
     script(ROOT / "scripts/train_from_disk.py", tmp_path / "pictures", "--batch-size", 4, "--epochs", 2, "--workers", 2, "--out", tmp_path)
-    config = json.loads((tmp_path / "config.json").read_text())
+    config = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
     encoder = build_encoder("resnet5", config["dobs"], config["henc"], config["dstc"], config["stride"])
     encoder.load_state_dict(torch.load(tmp_path / "encoder.pt", weights_only=True))
     assert torch.isfinite(encoder(torch.zeros(2, 3, 32, 32))).all()
@@ -138,7 +138,7 @@ def shipped():
 
     from jepa_utils.models import build_encoder
 
-    config = json.loads((ROOT / "assets" / "encoder_cifar10.json").read_text())["config"]
+    config = json.loads((ROOT / "assets" / "encoder_cifar10.json").read_text(encoding="utf-8"))["config"]
     encoder = build_encoder(config["model_type"], config["dobs"], config["henc"], config["dstc"], config["stride"])
     encoder.load_state_dict(torch.load(ROOT / "assets" / "encoder_cifar10.pt", weights_only=True))
     return encoder

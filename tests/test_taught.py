@@ -8,6 +8,7 @@ import torch
 from series import PATHS, namespace, read, tagged
 from torch import nn
 
+from jepa_utils.runtime import grad_scaler
 from jepa_utils.train import laptop
 
 
@@ -119,7 +120,7 @@ def test_the_taught_train_step_makes_the_same_update():
         model = train.build_model(config).train()
         optimizer = train.build_optimizer(config, model)
         views = torch.stack([pictures(8), pictures(8).flip(3)])
-        terms, h = step_function(model, train.build_loss(config), optimizer, views, 0, 1e-2)
+        terms, h = step_function(model, train.build_loss(config), optimizer, grad_scaler(views.device), views, 0, 1e-2)
         assert not h.requires_grad
         outcomes.append([*tensors(terms), h.double(), *tensors(list(model.state_dict().values()))])
     torch.testing.assert_close(*outcomes, rtol=1e-5, atol=1e-6)

@@ -59,7 +59,7 @@ def fields_read(source):
 
 def test_every_field_of_the_configuration_is_read_somewhere():
     assert fields_read("config.lr; config.unread = 1; other.foreign; self.config.seed\ndef validate(c): c.checked") == {"lr", "seed"}
-    read = set().union(*(fields_read(path.read_text()) for path in [ROOT / "main.py", *(ROOT / "jepa_utils").glob("*.py")]))
+    read = set().union(*(fields_read(path.read_text(encoding="utf-8")) for path in [ROOT / "main.py", *(ROOT / "jepa_utils").glob("*.py")]))
     assert {field.name for field in fields(TrainConfig)} - read == set()
 
 
@@ -73,6 +73,7 @@ NAN = math.nan
     *[(name, value) for name in ("lr", "probe_lr") for value in (0.0, -1e-3, NAN, math.inf)],
     *[(name, value) for name in ("henc", "dstc", "hpre", "stride", "patch_size", "slices", "epochs", "max_steps", "checkpoint_every")
       for value in (0, -1, NAN, 1.5)],
+    *[("micro_batch", value) for value in (-1, NAN, 1.5)],
     ("batch_size", 1), ("batch_size", NAN), ("views", 1), ("points", 1), ("warmup", -0.1), ("warmup", 1.1), ("warmup", NAN),
     ("projector", "512-"), ("projector", "0"), ("projector", "a-b"), ("projector", "-5"), ("projector", "5²"),
 ])
@@ -84,6 +85,7 @@ def test_validate_names_the_parameter_that_it_refuses(name, value):
 @pytest.mark.parametrize(("changes", "name"), [
     ({"scale": "lejepa"}, "lmbd"),  # 10 by default, there a share
     ({"predictor": "conv", "projector": "16"}, "projector"),
+    ({"micro_batch": 8}, "micro_batch"),  # the batch norms of a ResNet would take statistics of each part
     ({"predictor": "conv", "views": 3}, "views"),  # a partial view and the whole: there are always two
 ])
 def test_validate_refuses_values_that_do_not_go_together(changes, name):
