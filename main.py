@@ -153,7 +153,7 @@ def run(a: Arguments) -> dict:
     if not first:
         return {}
     with atomic(out / "encoder.pt") as temporary:
-        torch.save(model.encoder.state_dict(), temporary)
+        torch.save({name: value.cpu() for name, value in model.encoder.state_dict().items()}, temporary)  # loads without a GPU
     save_json(metrics, out / "metrics.json")
     return metrics
 

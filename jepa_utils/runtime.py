@@ -79,6 +79,14 @@ def to_device(x: Tensor, device: torch.device) -> Tensor:
     return (x.pin_memory() if device.type == "cuda" else x).to(device, non_blocking=True)
 
 
+def synchronize(device: torch.device) -> None:
+    """Wait until the device has done what it was given; for timing."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
 def generator(seed: int, device: torch.device | str = "cpu") -> torch.Generator:
     """A random stream of its own, on the device that will use it."""
     return torch.Generator(device=device).manual_seed(seed)

@@ -261,14 +261,6 @@ def train_step(model: JEPA, loss: Callable, optimizer, scaler, views: Tensor, st
     return {name: term.detach() for name, term in terms.items()}, h.detach()
 
 
-def synchronize(device: torch.device) -> None:
-    """Wait until the device has done what it was given; for timing."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    elif device.type == "mps":
-        torch.mps.synchronize()
-
-
 def check_batch_size(batch_size: int, N: int) -> None:
     """Refuse a batch that no epoch over N images can fill."""
     if batch_size > N:

@@ -5,6 +5,7 @@
 """
 
 import argparse
+import random
 import re
 import sys
 import time
@@ -18,12 +19,16 @@ from nbconvert import HTMLExporter
 NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
 
 
-def execute(path: Path) -> nbformat.NotebookNode:
-    """The notebook run top to bottom in a fresh kernel, in its own folder; only outputs differ."""
+def execute(path: Path, times: int = 1) -> nbformat.NotebookNode:
+    """The notebook run top to bottom in a fresh kernel, in its own folder, so many times; only outputs differ."""
     notebook = nbformat.read(path, as_version=4)
     quiet = ["--log-level=ERROR"]  # a local kernel need not warn that its messages are not encrypted
-    NotebookClient(
-        notebook, timeout=None, record_timing=False, extra_arguments=quiet, resources={"metadata": {"path": path.parent}}).execute()
+    client = NotebookClient(
+        notebook, timeout=None, record_timing=False, extra_arguments=quiet, resources={"metadata": {"path": path.parent}})
+    with client.setup_kernel():
+        for _ in range(times):
+            for i, cell in enumerate(notebook.cells):
+                client.execute_cell(cell, i)
     return clean(notebook)
 
 
@@ -51,16 +56,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", nargs="?", default="build", type=Path)
     parser.add_argument("--in-place", action="store_true")
+    parser.add_argument("--twice", action="store_true", help="run each notebook twice in one kernel")
+    parser.add_argument("--shuffle", type=int, metavar="SEED", help="in a random order")
     parser.add_argument("--only", default="", help="start of the names to run, such as 03")
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
     paths = sorted(NOTEBOOKS.glob(f"{options.only}*.ipynb"))
     if not paths:
         parser.error(f"--only: {options.only!r} was given; accepted: the start of a name in {NOTEBOOKS}")
+    if options.shuffle is not None:
+        random.Random(options.shuffle).shuffle(paths)
     for path in paths:
         started = time.perf_counter()
         try:
-            notebook = execute(path)
+            notebook = execute(path, 2 if options.twice else 1)
         except CellExecutionError as error:
             sys.exit(f"{path.name} failed:\n{error}")
         target = path if options.in_place else options.folder / path.name

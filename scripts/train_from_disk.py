@@ -52,7 +52,7 @@ def main() -> None:
                 train_step(model, loss, optimizer, scaler, views, bar.n, lr_at(bar.n, steps, config.lr, config.warmup))
                 bar.update()
     with atomic(options.out / "encoder.pt") as temporary:
-        torch.save(model.encoder.state_dict(), temporary)
+        torch.save({name: value.cpu() for name, value in model.encoder.state_dict().items()}, temporary)  # loads without a GPU
     save_json(asdict(config), options.out / "config.json")
     print(f"{len(batches.dataset):,} pictures, {steps} steps: {options.out / 'encoder.pt'}")
 

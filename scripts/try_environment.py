@@ -132,12 +132,12 @@ def execute(python: Path, folder: Path, name: str, environment: dict[str, str]) 
     return "" if as_it_should else f"the bootstrap cell should install jepa-utils alone, it changed: {', '.join(sorted(changed)) or 'nothing'}"
 
 
-def series(python: Path, files: Path, service: str) -> list[tuple[str, bool, float]]:
-    """Every notebook, whether it passed and how many seconds it took."""
+def series(python: Path, files: Path, service: str, only: str = "") -> list[tuple[str, bool, float]]:
+    """Every notebook whose name starts with `only`, whether it passed and how many seconds it took."""
     shutil.rmtree(files, ignore_errors=True)
     (files / "repository").mkdir(parents=True)
     address, environment, rows = publish(files / "repository"), variables(service, files), []
-    for notebook in sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb")):
+    for notebook in sorted((ROOT / "notebooks").glob(f"{only}*.ipynb")):
         folder = files / notebook.stem
         place(notebook, folder, address)
         started = time.perf_counter()
@@ -158,6 +158,7 @@ def main() -> None:
     parser.add_argument("--python", default=sys.executable, metavar="PATH", help="whose environment to make (default: this one)")
     parser.add_argument("--folder", type=Path, metavar="PATH", help="the environment; one that is there is used and kept (default: build/env-NAME)")
     parser.add_argument("--torch-from", metavar="PYTHON", help="see that Python's torch and torchvision instead of installing them (not on Windows)")
+    parser.add_argument("--only", default="", help="start of the names to run, such as 03")
     parser.add_argument("--keep", action="store_true", help="keep the environment and the executed notebooks")
     options = parser.parse_args()
     environment = (options.folder or ROOT / "build" / f"env-{options.name}").resolve()
@@ -170,12 +171,12 @@ def main() -> None:
         else:
             build(environment, options.python, requirements(options.name))
         print(f"{python_of(environment)}\n{' '.join(sorted(installed(python_of(environment))))}\n", flush=True)
-        rows = series(python_of(environment), files, SERVICES[options.name])
+        rows = series(python_of(environment), files, SERVICES[options.name], options.only)
     finally:
         for folder in [] if options.keep else made:
             shutil.rmtree(folder, ignore_errors=True)
     print(f"\n{table(rows)}")
-    sys.exit(not all(passed for _, passed, _ in rows))
+    sys.exit(not rows or not all(passed for _, passed, _ in rows))
 
 
 if __name__ == "__main__":

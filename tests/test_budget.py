@@ -19,7 +19,7 @@ HERE = {"hardware": "Abacus 9", "device": "cpu", "precision": "float32", "torch"
 
 
 class Machine:
-    """A machine on which a training step takes `times` the reference; `measured` names the device of each measurement."""
+    """A machine on which a training step takes `times` the reference; `measured` are the devices measured on."""
 
     def __init__(self):
         self.times, self.measured, self.environment = 1.0, [], dict(HERE)
@@ -248,10 +248,19 @@ def test_the_time_measured_is_that_of_a_step_and_of_waiting_for_the_device(clock
 def test_neither_the_first_steps_nor_a_program_beside_half_of_the_others_is_measured(clock):
     assert measure(clock, [9, 8, 7] + [0.25, 2] * 6) == pytest.approx(0.25)
     assert measure(clock, [9, 8, 7] + [0.5, 2] * 6) == pytest.approx(0.5)
+    assert measure(clock, [9, 8, 7] + [0.5] * 4, steps=4) == measure(clock, [0.1] * 3 + [0.5] * 4, steps=4) == pytest.approx(0.5)
 
 
 def test_a_single_step_that_seems_too_quick_is_not_believed(clock):
     assert measure(clock, [0.5] * 8 + [0.001] + [0.5] * 6) == pytest.approx(0.5)
+
+
+@pytest.mark.filterwarnings("error")
+def test_it_says_nothing_where_there_are_several_gpus(monkeypatch):
+    """As torch does when asked to keep the random numbers of all of them; a notebook would show it in red."""
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(budget, "train_step", lambda *_: None)
+    assert budget.step_seconds(torch.device("cpu"), steps=2) >= 0
 
 
 def test_it_trains_the_recipe_of_the_notebooks_and_leaves_the_random_numbers_alone(monkeypatch):

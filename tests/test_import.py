@@ -52,7 +52,8 @@ def test_an_import_leaves_random_numbers_threads_memory_and_disk_alone(tmp_path)
     environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
     environment |= {
         "HOME": str(home), "USERPROFILE": str(home), "XDG_CACHE_HOME": str(home / "cache"),
-        "PYTHONDONTWRITEBYTECODE": "1", "MPLCONFIGDIR": str(tmp_path / "matplotlib"), "MPLBACKEND": "agg",  # its list of fonts is not ours
+        "PYTHONDONTWRITEBYTECODE": "1", "MPLBACKEND": "agg",
+        "MPLCONFIGDIR": str(tmp_path / "matplotlib"),  # whose list of fonts is not our doing
     }
     assert {"jepa_utils.budget", "jepa_utils.threads", "jepa_utils.plots", "jepa_utils.scoreboard"} <= set(MODULES)
     done = subprocess.run([sys.executable, "-c", CODE, "jepa_utils", *MODULES],

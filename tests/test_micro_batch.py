@@ -132,8 +132,9 @@ def count_images(model):
     return seen
 
 
-def test_every_part_is_encoded_twice_in_training_and_all_at_once_otherwise(small):
-    model = build_model(replace(VIT, micro_batch=5))
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_every_part_is_encoded_twice_in_training_and_all_at_once_otherwise(small, recipe):
+    model = build_model(replace(VIT, micro_batch=5, **RECIPES[recipe]))
     seen = count_images(model)
     h, *_ = model(views())
     assert seen == [5, 5, 2]

@@ -41,6 +41,7 @@ def test_precision_of_gpus(monkeypatch, capability, dtype):
     ({}, torch.float32),
 ], ids=["Intel with AMX", "AMX alone", "AMD", "Intel without AMX", "older AMD", "ARM", "nothing known"])
 def test_precision_of_cpus(monkeypatch, capabilities, dtype):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
     assert runtime.precision(CPU) is dtype
     assert runtime.environment()["precision"] == {torch.bfloat16: "bfloat16", torch.float32: "float32"}[dtype]
@@ -53,6 +54,7 @@ def test_precision_where_torch_cannot_tell_what_a_cpu_has(monkeypatch):
 
 def test_a_mac_multiplies_in_float32():
     assert runtime.precision(torch.device("mps")) is torch.float32
+    assert not runtime.grad_scaler(torch.device("mps")).is_enabled()
 
 
 def multiply_in(monkeypatch, dtype):

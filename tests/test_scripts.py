@@ -38,7 +38,7 @@ def test_a_run_without_a_result_has_an_estimate_and_a_command_that_starts_it(mon
     import estimate
     from simple_parsing import ArgumentParser
 
-    from main import JOINT, Arguments
+    from main import DEFAULTS, Arguments
 
     planned = json.loads((ROOT / "assets" / "planned.json").read_text(encoding="utf-8"))
     assert planned == [estimate.estimate(name, config) for name, config in estimate.RUNS.items()]
@@ -49,7 +49,7 @@ def test_a_run_without_a_result_has_an_estimate_and_a_command_that_starts_it(mon
         parser.add_arguments(Arguments, dest="arguments")
         given = parser.parse_args(options.split()).arguments
         assert given.dataset == "cifar10"
-        filled = vars(given) | {"predictor": JOINT["predictor"]}
+        filled = vars(given) | {k: v for k, v in DEFAULTS[given.model_type].items() if getattr(given, k) is None}
         assert filled.items() >= vars(config.validate()).items()
         views = 300 * 195 * 256 * 2
         assert 989e12 * 60 * row["estimated_minutes"][1] * 0.05 / views == pytest.approx(1e9 * row["gflop_per_view"], rel=0.01)

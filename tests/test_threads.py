@@ -131,3 +131,25 @@ def test_speed_is_work_over_the_time_it_really_took(monkeypatch):
     assert speed(20, tick=1) == 2 * speed(40, tick=2)
     assert speed(0, tick=50) < speed(20, tick=1) / 10  # one slow piece of work is no fast one
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_training_chooses_at_every_epoch(monkeypatch):
+    calls = []
+    monkeypatch.setattr(train, "choose_threads", lambda: calls.append(1))
+    fit(replace(TINY, epochs=3))
+    assert len(calls) == 3
+
+
+def test_it_works_in_a_fresh_process():
+    code = (
+        "import torch; before = torch.get_num_threads(); torch.manual_seed(3); state = torch.get_rng_state()\n"
+        "from jepa_utils.threads import choose_threads; first = choose_threads()\n"
+        "print(before, first, choose_threads(), torch.get_num_threads(), torch.equal(state, torch.get_rng_state()))"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=100)
+    assert done.returncode == 0, done.stderr
+    before, first, second, now, untouched = done.stdout.split()
+    assert 1 <= int(first) <= int(before)
+    assert first == second == now
+    assert untouched == "True"
