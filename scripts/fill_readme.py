@@ -35,7 +35,7 @@ def scoreboard(board: dict) -> str:
         seconds = f"{r['seconds']:.0f}" if r["seconds"] else ""
         lines.append(f"| {r['name']} | {r['probe']:.1f} | {r['effective_rank']:.0f} of {r['dimensions']} | {seconds} | {r['state']} |")
     machine = board["environment"]
-    return "\n".join(lines) + f"\n\n{machine['hardware']}, {machine['threads']} threads, {'bf16' if machine['bf16'] else 'float32'}, seed 0."
+    return "\n".join(lines) + f"\n\n{machine['hardware']}, {machine['threads']} threads, {machine['precision']}, budget {machine['budget']}, seed 0."
 
 
 def results(rows: list[dict], planned: list[dict]) -> str:
