@@ -25,8 +25,7 @@ from jepa_utils.train import TrainConfig, build_loss, build_model, check_batch_s
 # What a model type takes unless the command line says otherwise.
 PREDICTIVE = {"dobs": 1, "dataset": "digits", "task": "present", "predictor": "conv", "projector": "", "micro_batch": 0}
 JOINT = {"dobs": 3, "dataset": "cifar10", "task": "classes", "predictor": "identity", "projector": "2048-2048-2048", "micro_batch": 0}
-VIT = {**JOINT, "micro_batch": 32}
-DEFAULTS = {"resnet5": PREDICTIVE, "resnet": JOINT, "vit_s": VIT, "vit_b": VIT}
+DEFAULTS = {"resnet5": PREDICTIVE, "resnet": JOINT, "vit_s": JOINT | {"micro_batch": 16}, "vit_b": JOINT | {"micro_batch": 8}}
 
 
 @dataclass
@@ -44,7 +43,7 @@ class Arguments(TrainConfig):
     dobs: int | None = None  # input channels: 1 grayscale, 3 RGB (default: 1 for resnet5, 3 for the others)
     projector: str | None = None  # widths of the projector; "" for none (default: by model type, see above)
     predictor: str | None = None  # identity, mlp or conv (default: conv for resnet5, identity for the others)
-    micro_batch: int | None = None  # views encoded at a time, 0 for all (default: 32 for the ViTs, which saves memory; all for the others)
+    micro_batch: int | None = None  # views encoded at a time, 0 for all (default: 16 for vit_s and 8 for vit_b, to save memory; all for the others)
     dataset: str | None = None  # digits, cifar10 or folder (default: by model type, see above)
     task: str | None = None  # classes, or present (is there a digit?) on the digits (default: by model type)
     data_path: str | None = None  # folder of pictures, for dataset folder

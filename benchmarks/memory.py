@@ -33,7 +33,7 @@ print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)  # kB
 def peak_gigabytes(options: str, steps: int, batch_size: int) -> float:
     """Largest resident size of a short run of main.py; raises CalledProcessError if the limit stops it."""
     short = (f"--dataset digits --task classes --device cpu --epochs 300 --max_steps {steps} --batch_size {batch_size} "
-             f"--limit {steps * batch_size} --probe_epochs 1 --out")
+             f"--limit {batch_size} --probe_epochs 1 --out")
     with tempfile.TemporaryDirectory() as out:
         command = [sys.executable, str(MAIN), *shlex.split(options), *short.split(), out]
         watch = [sys.executable, "-c", WATCHED, str(LIMIT), *command]

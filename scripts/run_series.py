@@ -9,6 +9,7 @@ import random
 import re
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import nbformat
@@ -66,10 +67,11 @@ def main() -> None:
         parser.error(f"--only: {options.only!r} was given; accepted: the start of a name in {NOTEBOOKS}")
     if options.shuffle is not None:
         random.Random(options.shuffle).shuffle(paths)
+    run = partial(execute, times=2) if options.twice else execute
     for path in paths:
         started = time.perf_counter()
         try:
-            notebook = execute(path, 2 if options.twice else 1)
+            notebook = run(path)
         except CellExecutionError as error:
             sys.exit(f"{path.name} failed:\n{error}")
         target = path if options.in_place else options.folder / path.name

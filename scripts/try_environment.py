@@ -22,19 +22,22 @@ ROOT = Path(__file__).resolve().parent.parent
 SERVICES = {"colab": "COLAB_RELEASE_TAG", "lowest": "BINDER_SERVICE_HOST", "newest": "KAGGLE_KERNEL_RUN_TYPE"}  # variables they set
 
 # Prints what torch and torchvision consist of, with all that they require: files and folders of site-packages.
-PARTS = """
+PARTS = r"""
 import re
 from importlib.metadata import PackageNotFoundError, distribution
-names, found = ["torch", "torchvision"], set()
-for name in names:
+todo, parts = [("torch", ""), ("torchvision", "")], set()
+for name, extras in todo:
     try:
         package = distribution(name)
     except PackageNotFoundError:  # required on another system
         continue
-    found |= {str(package.locate_file(file.parts[0])) for file in package.files if file.parts[0] not in ("..", "__pycache__")}
-    required = {re.match(r"[\\w.-]+", line)[0] for line in package.requires or () if "extra ==" not in line}
-    names += sorted(required - set(names))
-print("\\n".join(sorted(found)))
+    parts |= {str(package.locate_file(file.parts[0])) for file in package.files if file.parts[0] not in ("..", "__pycache__")}
+    for line in package.requires or ():
+        extra = re.search(r"extra == .(.+?).$", line)
+        required = re.match(r"([\w.-]+)(?:\[(.*?)\])?", line).groups("")
+        if required not in todo and (not extra or extra[1] in extras.split(",")):
+            todo.append(required)
+print("\n".join(sorted(parts)))
 """
 
 
@@ -137,7 +140,7 @@ def series(python: Path, files: Path, service: str, only: str = "") -> list[tupl
     shutil.rmtree(files, ignore_errors=True)
     (files / "repository").mkdir(parents=True)
     address, environment, rows = publish(files / "repository"), variables(service, files), []
-    for notebook in sorted((ROOT / "notebooks").glob(f"{only}*.ipynb")):
+    for notebook in sorted((files / "repository" / "notebooks").glob(f"{only}*.ipynb")):
         folder = files / notebook.stem
         place(notebook, folder, address)
         started = time.perf_counter()

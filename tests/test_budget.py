@@ -248,7 +248,8 @@ def test_the_time_measured_is_that_of_a_step_and_of_waiting_for_the_device(clock
 def test_neither_the_first_steps_nor_a_program_beside_half_of_the_others_is_measured(clock):
     assert measure(clock, [9, 8, 7] + [0.25, 2] * 6) == pytest.approx(0.25)
     assert measure(clock, [9, 8, 7] + [0.5, 2] * 6) == pytest.approx(0.5)
-    assert measure(clock, [9, 8, 7] + [0.5] * 4, steps=4) == measure(clock, [0.1] * 3 + [0.5] * 4, steps=4) == pytest.approx(0.5)
+    for first in (9, 0.1):
+        assert measure(clock, [first] * 3 + [0.5] * 4, steps=4) == pytest.approx(0.5)
 
 
 def test_a_single_step_that_seems_too_quick_is_not_believed(clock):

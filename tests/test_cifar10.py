@@ -263,6 +263,7 @@ def test_the_module_says_where_cifar10_lies(request, capsys, monkeypatch, data_f
     assert capsys.readouterr().out == f"CIFAR-10: 50 training and 20 test images in {data_folder / where}\n"
 
 
+@pytest.mark.slow
 def test_the_module_run_from_a_shell_without_cifar10_or_a_network_says_so_in_one_line(data_folder):
     done = subprocess.run([sys.executable, "-m", "jepa_utils.data", "cifar10"], capture_output=True, text=True, timeout=100)
     assert (done.returncode, done.stdout) == (2, "")

@@ -54,6 +54,7 @@ def inked(images, shade):
     return images[:, :, 16, 16].ne(shade).all(dim=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1])
 def test_no_handwriting_is_shared_between_train_and_test(monkeypatch, seed):
     count = len(sklearn.datasets.load_digits().target)

@@ -17,6 +17,8 @@ from jepa_utils import distributed, runtime, train
 from jepa_utils.runtime import InputError
 from jepa_utils.train import build_loss
 
+pytestmark = pytest.mark.slow  # every test starts processes
+
 RUNS = {
     "vicreg": replace(TINY, loss_type="vicreg", projector="16-8", epochs=1),
     "bcs": replace(TINY, loss_type="bcs", projector="16-8", epochs=1, views=3),

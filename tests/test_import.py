@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 
+import pytest
 from conftest import ROOT
 
 MODULES = sorted(f"jepa_utils.{path.stem}" for path in (ROOT / "jepa_utils").glob("[a-z]*.py"))
@@ -46,6 +47,7 @@ print(json.dumps(report))
 """
 
 
+@pytest.mark.slow
 def test_an_import_leaves_random_numbers_threads_memory_and_disk_alone(tmp_path):
     home, cwd = tmp_path / "home", tmp_path / "cwd"
     home.mkdir(), cwd.mkdir()

@@ -55,6 +55,7 @@ def words(command):
 # ------------------------------------------------------------------------------- what the description promises
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
 def test_the_described_commands_run_on_cifar10(tmp_path, cifar10_folder, command):
     small = "--limit 8 --batch_size 4 --max_steps 2 --probe_epochs 2 --json --out here"  # later options win
@@ -77,6 +78,7 @@ def test_the_described_commands_run_on_cifar10(tmp_path, cifar10_folder, command
         (out / name).unlink()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
 def test_without_cifar10_the_described_commands_take_the_digits_and_say_so(monkeypatch, call, command):
     options = " ".join(words(command)) + " --projector 16-8 --limit 4 --batch_size 4 --max_steps 1 --probe_epochs 1 --json"
@@ -98,6 +100,7 @@ def test_cifar10_asked_for_by_name_is_never_replaced(call):
     assert files(".") == {}
 
 
+@pytest.mark.slow
 def test_the_default_run_probes_digit_present_or_absent(call):
     done = call("--limit 256 --epochs 1 --probe_epochs 2 --json")
     assert done.code == 0
@@ -122,10 +125,10 @@ def test_documented_defaults_are_the_parsed_ones(call, monkeypatch):
     ("", 0), ("--model_type resnet", 0), ("--model_type vit_s", 32), ("--model_type vit_b", 32),
     ("--model_type vit_s --micro_batch 0", 0), ("--model_type vit_s --micro_batch 8", 8),
 ])
-def test_vits_are_trained_in_micro_batches_unless_told_otherwise(call, monkeypatch, options, micro_batch):
+def test_vits_are_trained_in_micro_batches_unless_told_otherwise(call, monkeypatch, cifar10_folder, options, micro_batch):
     parsed = []
     monkeypatch.setattr(main, "run", lambda arguments: parsed.append(arguments) or {})
-    assert call(f"{options} --dataset digits").code == 0
+    assert call(f"{options} --dataset cifar10 --batch_size 8").code == 0
     assert main.resolve(parsed[0])[0].micro_batch == micro_batch
 
 

@@ -74,6 +74,7 @@ def test_a_loss_of_each_part_by_itself_would_have_other_gradients(small):
     assert max((p.grad - gradients[name]).norm() / gradients[name].norm() for name, p in model.named_parameters()) > 0.1
 
 
+@pytest.mark.slow
 def test_a_vit_s_in_micro_batches_has_the_same_gradients_from_a_fraction_of_the_memory():
     gradients, kept = [], []
     for micro_batch in (0, 4):
@@ -118,6 +119,7 @@ def most_memory(micro_batch, N=32):
     return memory.most
 
 
+@pytest.mark.slow
 def test_memory_is_that_of_one_part_backward_too():
     whole, eighth, thirty_second = (most_memory(micro_batch) for micro_batch in (0, 4, 1))
     assert whole == pytest.approx(most_memory(32), rel=0.1)
@@ -184,6 +186,7 @@ def test_what_is_no_number_of_images_is_refused_by_name(micro_batch):
         replace(VIT, micro_batch=good).validate()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("first", "then"), [(4, 7), (0, 5), (5, 0)])
 def test_a_run_resumed_with_another_micro_batch_is_the_same_run(small, tmp_path, first, then):
     # AdamW would enlarge the rounding of gradients that are 0, as those of the keys' biases in attention.

@@ -48,7 +48,7 @@ def test_precision_of_cpus(monkeypatch, capabilities, dtype):
 
 
 def test_precision_where_torch_cannot_tell_what_a_cpu_has(monkeypatch):
-    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)  # torch before 2.11
+    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)  # as in older versions of torch
     assert runtime.precision(CPU) is torch.float32
 
 
@@ -178,6 +178,7 @@ def test_gradients_too_small_for_float16_arrive_with_the_scaler_and_not_without(
     assert (lost - exact).norm() > 0.5 * exact.norm()
 
 
+@pytest.mark.slow
 def test_a_training_in_float16_follows_that_in_float32(monkeypatch):
     histories = []
     for dtype in (torch.float32, torch.float16):
@@ -217,6 +218,7 @@ def interrupted(out, epoch, **options):
     return torch.load(out / Checkpoint.NAME, weights_only=True)
 
 
+@pytest.mark.slow
 def test_a_resumed_run_has_the_scale_and_the_weights_of_an_undisturbed_one(tmp_path, scalers):
     model, history = fit(loss=loud)
     (undisturbed,) = scalers
@@ -230,6 +232,7 @@ def test_a_resumed_run_has_the_scale_and_the_weights_of_an_undisturbed_one(tmp_p
     assert_same_weights(resumed, model)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("first", "then"), [
     (torch.float32, torch.float16), (torch.bfloat16, torch.float16),
     (torch.float16, torch.float32), (torch.float16, torch.bfloat16),

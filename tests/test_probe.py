@@ -53,7 +53,9 @@ def test_fit_logistic_ends_in_the_same_place_wherever_it_starts_and_leaves_the_s
     assert torch.equal(start[0], before)
 
 
-@pytest.mark.parametrize("features", ["more than images", "copies", "constant", "smooth pictures"])
+@pytest.mark.parametrize("features", [
+    "more than images", "copies", "constant", pytest.param("smooth pictures", marks=pytest.mark.slow),
+])
 def test_fit_logistic_finds_the_minimum_where_features_depend_on_each_other(features):
     (h, y), penalty = blobs(200, apart=0.5), 1e-4
     h = {
@@ -94,7 +96,7 @@ def test_probes_ignore_a_features_offset_and_unit(run):
 
 
 @each_probe
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2, 3))])
 def test_no_probe_chooses_by_the_test_labels(run, seed):
     """Each prediction is right under exactly one of the shifts of all test labels, if it is always the same one."""
     train_h, train_y = blobs(60, F=30, apart=0.3, seed=seed)  # few and noisy: choices change the predictions

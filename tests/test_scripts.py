@@ -29,10 +29,12 @@ def test_a_row_says_how_it_was_made(path):
     assert row["device"] in ("cpu", "cuda")
 
 
+@pytest.mark.slow
 def test_the_readme_says_what_the_files_say():
     script("scripts/fill_readme.py", "--check")
 
 
+@pytest.mark.slow
 def test_a_run_without_a_result_has_an_estimate_and_a_command_that_starts_it(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     import estimate
@@ -55,6 +57,7 @@ def test_a_run_without_a_result_has_an_estimate_and_a_command_that_starts_it(mon
         assert 989e12 * 60 * row["estimated_minutes"][1] * 0.05 / views == pytest.approx(1e9 * row["gflop_per_view"], rel=0.01)
 
 
+@pytest.mark.slow
 def test_measure_keeps_a_row_and_adds_only_the_missing_seeds(tmp_path):
     options = ["--limit", "32", "--batch_size", "16", "--henc", "4", "--dstc", "8", "--hpre", "4", "--epochs", "1", "--probe_epochs", "1"]
 
@@ -72,6 +75,7 @@ def test_measure_keeps_a_row_and_adds_only_the_missing_seeds(tmp_path):
     assert both["command"] == "python main.py " + " ".join(options)
 
 
+@pytest.mark.slow
 def test_benchmarks_end_with_a_table(tmp_path):
     said = script("benchmarks/run.py", "--quick", "sigreg", "probe", "--out", tmp_path)
     kept = [json.loads((tmp_path / f"{name}.json").read_text(encoding="utf-8")) for name in ("sigreg", "probe")]
@@ -99,6 +103,7 @@ def test_the_plain_loop_makes_new_views_in_every_epoch(monkeypatch):
     assert len(set(seen)) == len(seen) == 12
 
 
+@pytest.mark.slow
 def test_a_search_logs_what_it_tried_and_spares_the_test_set(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     import search
@@ -114,6 +119,7 @@ def test_a_search_logs_what_it_tried_and_spares_the_test_set(tmp_path, monkeypat
     assert 0 <= result["validation_probe"] <= 100
 
 
+@pytest.mark.slow
 def test_training_from_a_folder_that_is_read_batch_by_batch(tmp_path):
     import torch
     from PIL import Image

@@ -140,6 +140,7 @@ def test_a_training_chooses_at_every_epoch(monkeypatch):
     assert len(calls) == 3
 
 
+@pytest.mark.slow
 def test_it_works_in_a_fresh_process():
     code = (
         "import torch; before = torch.get_num_threads(); torch.manual_seed(3); state = torch.get_rng_state()\n"

@@ -106,6 +106,7 @@ def test_a_batch_larger_than_the_data_is_refused():
 # ------------------------------------------------------------------------------------------- training
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", [
     {"loss_type": "vc"}, {"loss_type": "vicreg", "projector": "64-32"}, {"loss_type": "bcs", "views": 3}, {"loss_type": "none", "predictor": "mlp"},
     {"loss_type": "vc", "predictor": "conv"}, {"loss_type": "bcs", "optimizer": "lars", "lr": 0.3}, {"loss_type": "bcs", "optimizer": "muon"},
