@@ -122,8 +122,8 @@ def test_documented_defaults_are_the_parsed_ones(call, monkeypatch):
 
 
 @pytest.mark.parametrize(("options", "micro_batch"), [
-    ("", 0), ("--model_type resnet", 0), ("--model_type vit_s", 32), ("--model_type vit_b", 32),
-    ("--model_type vit_s --micro_batch 0", 0), ("--model_type vit_s --micro_batch 8", 8),
+    ("", 0), ("--model_type resnet", 0), ("--model_type vit_s", 16), ("--model_type vit_b", 8),
+    ("--model_type vit_s --micro_batch 0", 0), ("--model_type vit_s --micro_batch 5", 5),
 ])
 def test_vits_are_trained_in_micro_batches_unless_told_otherwise(call, monkeypatch, cifar10_folder, options, micro_batch):
     parsed = []
