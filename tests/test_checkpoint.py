@@ -1,6 +1,8 @@
 import json
 import os
+import shutil
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,12 +14,19 @@ from jepa_utils.runtime import InputError
 from jepa_utils.train import TrainConfig, build_loss
 
 
-@pytest.fixture
-def interrupted(tmp_path):
-    """The folder of a run that stopped after two of its four epochs."""
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory):
+    """The folder of a run that stopped after two of its four epochs, for all tests to copy."""
+    folder = tmp_path_factory.mktemp("stopped")
     with pytest.raises(Interrupted):
-        fit(out=tmp_path, on_epoch=interrupt_after(2))
-    return tmp_path
+        fit(out=folder, on_epoch=interrupt_after(2))
+    return folder
+
+
+@pytest.fixture
+def interrupted(stopped, tmp_path):
+    """The folder of a run that stopped after two of its four epochs."""
+    return Path(shutil.copytree(stopped, tmp_path, dirs_exist_ok=True))
 
 
 def contents(folder):

@@ -20,6 +20,7 @@ def fresh_digits(train=400, test=100, **options):
 # ---------------------------------------------------------------------------------------- digits
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("task", "classes"), TASKS.items())
 def test_digits_are_10000_and_2000_colour_pictures_of_balanced_classes(task, classes):
     digits = data.load("digits", task)
@@ -100,7 +101,7 @@ def test_absent_is_background_alone_and_present_holds_a_digit(plain_paper, monke
 
 
 def test_grayscale_is_the_luma_of_the_same_pictures():
-    gray, color = data.load("digits", channels=1), data.load("digits")
+    gray, color = data.load("digits", "present", channels=1), data.load("digits", "present")
     assert gray.train_images.shape == (10_000, 1, 32, 32)
     red, green, blue = color.test_images.double().unbind(1)
     expected = 0.299 * red + 0.587 * green + 0.114 * blue
@@ -109,7 +110,7 @@ def test_grayscale_is_the_luma_of_the_same_pictures():
 
 
 def test_limited_takes_the_first_of_both_parts():
-    digits = data.load("digits")
+    digits = data.load("digits", "present")
     few = digits.limited(30)
     assert [len(getattr(few, key)) for key in data.KEYS] == [30] * 4
     assert [len(getattr(digits.limited(30, 7), key)) for key in data.KEYS] == [30, 30, 7, 7]
