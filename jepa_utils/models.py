@@ -223,7 +223,7 @@ def partial_views(views: Tensor, generator: torch.Generator | None = None) -> Te
 
 
 @torch.no_grad()
-def embeddings(model: JEPA, images: Tensor, batch_size: int = 500) -> Tensor:
+def embeddings(model: JEPA, images: Tensor, batch_size: int = 128) -> Tensor:
     """`z` (N, D) of images (N, C, H, W) in float32, in evaluation mode; of every position, where z are maps."""
     model.eval()
     return torch.cat([model(batch[None])[1][0].float() for batch in images.split(batch_size)])

@@ -18,7 +18,7 @@ RIDGE = 1e-6  # of the trace: keeps a matrix of float32 moments positive definit
 
 
 @torch.no_grad()
-def features(encoder: nn.Module, images: Tensor, batch_size: int = 512) -> Tensor:
+def features(encoder: nn.Module, images: Tensor, batch_size: int = 128) -> Tensor:
     """`h` (N, F) in float32 for images (N, C, H, W), with the encoder frozen in evaluation mode."""
     device = next(encoder.parameters()).device
     training = encoder.training
