@@ -116,7 +116,7 @@ def step_seconds(device: torch.device, steps: int = 12) -> float:
     keep_freed_memory()
     choose_threads()
     config = laptop("vicreg", batch_size=BUDGETS["quick-8"].batch_size)
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):  # the caller's random numbers stay as they were
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):  # the caller's numbers stay as they were
         model = build_model(config).to(device, memory_format=torch.channels_last).train()
     loss, optimizer, scaler = build_loss(config), build_optimizer(config, model), grad_scaler(device)
     images = torch.linspace(0, 1, 32 * 32, device=device).view(1, 1, 32, 32)

@@ -91,6 +91,7 @@ def same_distribution(found, expected):
     assert ks_2samp(found, expected).pvalue > 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("size", "scale", "ratio"), [
     ((32, 32), (0.2, 1.0), (3 / 4, 4 / 3)),
     ((36, 24), (0.05, 0.6), (0.5, 2.0)),

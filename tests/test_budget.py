@@ -264,6 +264,7 @@ def test_it_says_nothing_where_there_are_several_gpus(monkeypatch):
     assert budget.step_seconds(torch.device("cpu"), steps=2) >= 0
 
 
+@pytest.mark.slow
 def test_it_trains_the_recipe_of_the_notebooks_and_leaves_the_random_numbers_alone(monkeypatch):
     steps, train_step = [], budget.train_step
 

@@ -34,7 +34,8 @@ def contents(folder):
 
 
 @pytest.mark.parametrize("changes", [
-    {"loss_type": "bcs"}, {"loss_type": "bcs", "optimizer": "lars"}, {"loss_type": "bcs", "optimizer": "muon"},
+    {"loss_type": "bcs"},
+    *(pytest.param({"loss_type": "bcs", "optimizer": name}, marks=pytest.mark.slow) for name in ("lars", "muon")),
     {"loss_type": "vc", "predictor": "conv", "checkpoint_every": 3},
 ], ids=["adamw", "lars", "muon", "every third epoch"])
 def test_a_resumed_run_ends_exactly_as_one_that_was_never_interrupted(tmp_path, monkeypatch, changes):
@@ -187,6 +188,7 @@ def test_a_rate_far_too_high_ends_in_an_error_and_not_in_numbers():
         fit(replace(TINY, lr=1e30))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()], ids=["full disk", "interrupt"])
 def test_a_save_that_dies_midway_leaves_the_old_checkpoint_and_no_other_file(interrupted, monkeypatch, error):
     before = contents(interrupted)

@@ -78,6 +78,7 @@ def test_value_and_gradients_match_the_formula_in_float64(loss, oracle, shape):
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5 * np.abs(expected).max() + 1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", SHAPES[::2], ids=str)
 def test_vicreg_is_lightlys_at_two_views(shape):
     peer = pytest.importorskip("lightly.loss").VICRegLoss(25, 25, 1)

@@ -139,7 +139,9 @@ def test_an_overflowing_gradient_changes_no_weight_and_halves_the_scale(float16,
 
 
 @pytest.mark.parametrize(("script", "scales"), [
-    ("ggg", [8, 8, 16]), ("oggg", [4, 4, 4, 8]), ("ggoggg", [8, 8, 4, 4, 4, 8]), ("oogggggg", [4, 2, 2, 2, 4, 4, 4, 8]),
+    ("ggg", [8, 8, 16]), ("ggoggg", [8, 8, 4, 4, 4, 8]),
+    pytest.param("oggg", [4, 4, 4, 8], marks=pytest.mark.slow),
+    pytest.param("oogggggg", [4, 2, 2, 2, 4, 4, 4, 8], marks=pytest.mark.slow),
 ])
 def test_the_scale_recovers_after_a_number_of_good_steps_in_a_row(float16, script, scales):
     steps, seen = Steps(torch.amp.GradScaler("cpu", init_scale=8.0, growth_interval=3)), []

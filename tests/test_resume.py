@@ -63,8 +63,8 @@ def test_resuming_a_folder_without_a_checkpoint_starts_the_run(call, trained):
 
 @pytest.mark.parametrize(("options", "name"), [
     ("", "out"), ("--resume --model_type vit_s --patch_size 16", "model_type"), ("--resume --lr 0.5", "lr"), ("--resume --epochs 3", "epochs"),
-    ("--resume --dobs 3", "dobs"), ("--resume --task classes", "task"), ("--resume --limit 48", "limit"), ("--resume --augmentation nothing", "augmentation"),
-    ("--resume --dataset cifar10 --task classes", "dataset"),
+    *(pytest.param(f"--resume --{option}", option.split()[0], marks=pytest.mark.slow) for option in (
+        "dobs 3", "task classes", "limit 48", "augmentation nothing", "dataset cifar10 --task classes")),
 ])
 def test_another_run_is_refused_by_name_and_leaves_the_results_as_they_were(call, cifar10_folder, trained, options, name):
     before = files("here")

@@ -84,6 +84,7 @@ def test_benchmarks_end_with_a_table(tmp_path):
     assert said.splitlines()[-1].startswith("| linear probe | 500 x 32 features, synthetic; test accuracy")
 
 
+@pytest.mark.slow
 def test_the_plain_loop_makes_new_views_in_every_epoch(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     import torch

@@ -30,6 +30,7 @@ def test_the_rate_rises_linearly_to_lr_then_falls_to_its_final_share(steps, warm
         assert len(falling) % 2 == 0 or middle == pytest.approx(0.5 * (1 + train.FINAL_LR) / 2)  # half-way down a cosine
 
 
+@pytest.mark.slow
 def test_operations_of_a_resnet18_are_those_counted_by_hand():
     first = 3 * 64 * 9 * 32**2  # multiplications of a 3 x 3 convolution: channels in x channels out x 9 x positions
     convolutions = first + 4 * 64 * 64 * 9 * 32**2
@@ -166,6 +167,7 @@ def test_unlabelled_images_train_the_same_encoder_as_labelled_ones():
     assert without(history, "online_probe") == plain
 
 
+@pytest.mark.slow
 def test_the_online_probe_learns():
     colours = torch.stack([torch.full((3, 32, 32), 60 * i, dtype=torch.uint8) for i in range(4)])[LABELS]
     _, history = fit(replace(TINY, probe_lr=0.05, epochs=15), images=colours)
@@ -212,6 +214,7 @@ class OnDevice(torch.Tensor):
         return super().__torch_function__(function, types, args, kwargs or {})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", [{"loss_type": "vicreg"}, {"loss_type": "bcs"}, {"loss_type": "vc", "predictor": "conv"}], ids=str)
 def test_the_loop_waits_for_the_device_once_an_epoch_not_at_every_step(monkeypatch, changes):
     monkeypatch.setattr(OnDevice, "waits", 0)
