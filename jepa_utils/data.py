@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .augment import column, luma, to_float
-from .cifar10 import KEYS, SIZE, arrays, data_folder
+from .cifar10 import KEYS, arrays, data_folder
+from .pixels import SIZE, column, luma, to_float
 from .runtime import InputError, generator, progress_bar
 
 DATASETS = ("digits", "cifar10", "folder")

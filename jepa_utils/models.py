@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from .augment import random_partial, to_float
+from .augment import random_partial
+from .pixels import to_float
 from .runtime import InputError
 
 ENCODERS = ("resnet5", "resnet", "vit_s", "vit_b")

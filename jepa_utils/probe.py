@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .augment import to_float
+from .pixels import to_float
 from .runtime import autocast, generator, progress_bar
 
 VALIDATION_SHARE = 0.1

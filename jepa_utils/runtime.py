@@ -18,7 +18,11 @@ class InputError(ValueError):
     """A value that cannot be used: names the parameter, what was given and what is accepted."""
 
     def __init__(self, parameter: str, given, accepted: str):
-        super().__init__(f"{parameter}: {given!r} was given; accepted: {accepted}")
+        super().__init__(parameter, given, accepted)  # as they are, so that pickle and copy can make it anew
+        self.parameter, self.given, self.accepted = parameter, given, accepted
+
+    def __str__(self) -> str:
+        return f"{self.parameter}: {self.given!r} was given; accepted: {self.accepted}"
 
 
 def pick_device(name: str = "auto") -> torch.device:

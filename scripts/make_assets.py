@@ -9,7 +9,7 @@ import torch
 from matplotlib.animation import FuncAnimation, PillowWriter
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
-from jepa_utils import augment, data, plots
+from jepa_utils import augment, data, pixels, plots
 from jepa_utils.models import embeddings
 from jepa_utils.runtime import atomic, generator, grad_scaler, pick_device
 from jepa_utils.spectra import collapse_report, eigenvalues
@@ -36,7 +36,7 @@ def architecture(images: data.Dataset) -> None:
     ax.axis("off")
     image = images.train_images[8]
     views = augment.make_views(image[None], augment.DIGITS, 2, generator(3))
-    pictures = [(augment.to_float(image), 0.1, 2.1, "image x"), (views[0, 0], 2.0, 3.2, "view"), (views[1, 0], 2.0, 1.0, "view")]
+    pictures = [(pixels.to_float(image), 0.1, 2.1, "image x"), (views[0, 0], 2.0, 3.2, "view"), (views[1, 0], 2.0, 1.0, "view")]
     for picture, x, y, name in pictures:
         ax.imshow(plots.array(picture).transpose(1, 2, 0).clip(0, 1), extent=(x, x + 1, y, y + 1), zorder=2)
         ax.text(x + 0.5, y - 0.12, name, ha="center", va="top", fontsize=10)

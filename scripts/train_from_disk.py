@@ -16,7 +16,7 @@ from torchvision import transforms as T
 from torchvision.datasets import ImageFolder
 
 from jepa_utils.augment import PRESETS, make_views
-from jepa_utils.data import SIZE
+from jepa_utils.pixels import SIZE
 from jepa_utils.runtime import atomic, generator, grad_scaler, pick_device, progress_bar, save_json
 from jepa_utils.train import build_loss, build_model, build_optimizer, laptop, lr_at, train_step
 

@@ -7,7 +7,7 @@ import torchvision.transforms.functional as tv
 from scipy.stats import binomtest, ks_2samp
 from torchvision.transforms import ColorJitter, InterpolationMode, RandomResizedCrop
 
-from jepa_utils import augment
+from jepa_utils import augment, pixels
 from jepa_utils.augment import CIFAR10, DIGITS, NOTHING, Augmentation, draw_parameters, make_views, random_partial
 from jepa_utils.runtime import InputError, generator
 
@@ -36,7 +36,7 @@ OPERATIONS = {  # name: (parameters, ours on the batch, torchvision's on one ima
     "hue": (SHIFTS, augment.adjust_hue, tv.adjust_hue),
     "blur": (SIGMAS, augment.gaussian_blur, lambda x, sigma: tv.gaussian_blur(x, [5, 5], [sigma, sigma])),
     "solarize": (SWITCHES, augment.solarize, lambda x, on: tv.solarize(x, 0.5) if on else x),
-    "luma": (SWITCHES, lambda x, _: augment.luma(x), lambda x, _: tv.rgb_to_grayscale(x)),
+    "luma": (SWITCHES, lambda x, _: pixels.luma(x), lambda x, _: tv.rgb_to_grayscale(x)),
 }
 
 
