@@ -4,7 +4,6 @@
 """
 
 import argparse
-import io
 import os
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -15,14 +14,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .cifar10 import KEYS, arrays, data_folder
+from . import pictures
+from .cifar10 import KEYS, arrays, at_hand
+from .cifar10 import data_folder as data_folder
 from .pixels import SIZE, column, luma, to_float
-from .runtime import InputError, generator, progress_bar
+from .runtime import InputError, generator
 
 DATASETS = ("digits", "cifar10", "folder")
 TASKS = ("classes", "present")
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-PICTURES = (".png", ".jpg", ".jpeg")
 
 
 @dataclass(frozen=True)
@@ -108,13 +108,17 @@ def digits(train: int = 10_000, test: int = 2_000, task: str = "classes", seed: 
     writing = torch.from_numpy(bundle.target)
     shuffled = torch.randperm(len(ink), generator=generator(seed))
     by_digit = [shuffled[writing[shuffled] == digit] for digit in range(10)]  # a fifth of each for the test set
-    pools = {"train": [pool[len(pool) // 5 :] for pool in by_digit], "test": [pool[: len(pool) // 5] for pool in by_digit]}
+    pools = {
+        "train": [pool[len(pool) // 5 :] for pool in by_digit],
+        "test": [pool[: len(pool) // 5] for pool in by_digit],
+    }
     parts = {}
     for split, count in (("train", train), ("test", test)):
         g = generator(2 * seed + (split == "test"))
         order = torch.randperm(count, generator=g)
         labels = order % 10  # as many of each digit as of the others
-        pick = torch.tensor([pools[split][label][torch.randint(len(pools[split][label]), (), generator=g)] for label in labels])
+        lots = [pools[split][label] for label in labels]
+        pick = torch.tensor([lot[torch.randint(len(lot), (), generator=g)] for lot in lots])
         shown = order % 20 < 10 if task == "present" else torch.ones(count, dtype=torch.bool)
         parts[f"{split}_images"] = _compose(ink[pick], shown, g)
         parts[f"{split}_labels"] = shown.long() if task == "present" else labels
@@ -157,7 +161,8 @@ def _backgrounds(N: int, g: torch.Generator) -> Tensor:
     out = torch.empty(N, 3, SIZE, SIZE)
     for i, photo in enumerate(photos):
         grids = grid[which == i]
-        out[which == i] = F.grid_sample(photo.expand(len(grids), -1, -1, -1), grids, padding_mode="border", align_corners=False)
+        photos_i = photo.expand(len(grids), -1, -1, -1)
+        out[which == i] = F.grid_sample(photos_i, grids, padding_mode="border", align_corners=False)
     return out.clamp(0, 1)
 
 
@@ -174,45 +179,22 @@ def cifar10() -> Dataset:
 
 
 def folder(path: str | Path | None) -> Dataset:
-    """One's own pictures: `path/<class>/*.png|jpg`, or unlabeled `path/*`, resized to 32 x 32.
+    """One's own pictures: `path/<class>/*`, however deep, or unlabeled `path/*`, resized to 32 x 32.
 
-    In a fixed random order; a fifth is held out as the test set. Unlabeled pictures are all of one
-    class, so that probes have nothing to tell apart. Names that start with a dot are passed over.
+    In a fixed random order; a fifth of each class is held out as the test set. Unlabeled pictures are all of
+    one class, so that probes have nothing to tell apart. What is read, and how: see `pictures.py`.
     """
-    root = Path(path) if path else None
-    if root is None or not root.is_dir():
-        raise InputError("data_path", path, "a folder of pictures: path/<class>/*.png|jpg or path/*.png|jpg")
-    groups = {child.name: _pictures(child) for child in sorted(root.iterdir()) if child.is_dir() and child.name[0] != "."}
-    groups = {name: files for name, files in groups.items() if files} or {"unlabeled": _pictures(root)}
-    files = [(file, label) for label, names in enumerate(groups.values()) for file in names]
-    if not files:
-        raise InputError("data_path", str(path), f"a folder holding at least one {' or '.join(PICTURES)} file")
-    with progress_bar(files, desc="pictures") as bar:
-        images = torch.stack([_read_picture(file) for file, _ in bar])
-    labels = torch.tensor([label for _, label in files])
-    order = torch.randperm(len(files), generator=generator(0))
-    test, train = order.tensor_split([len(files) // 5])
+    groups = pictures.find(path)
+    images = pictures.read_all([file for files in groups.values() for file in files])
+    labels = torch.tensor([label for label, files in enumerate(groups.values()) for _ in files])
+    train, test = pictures.split(labels)
+    untested = [name for label, name in enumerate(groups) if label not in labels[test]]
+    if untested:
+        pictures.tell(f"pictures: too few to hold one out for the test set in {pictures.listed(untested)}")
     return Dataset("folder", tuple(groups), images[train], labels[train], images[test], labels[test])
 
 
-def _pictures(path: Path) -> list[Path]:
-    return sorted(file for file in path.iterdir() if file.suffix.lower() in PICTURES and file.name[0] != ".")
-
-
-def _read_picture(path: Path) -> Tensor:
-    """The middle square of a picture file, upright, over white where transparent, resized to (3, 32, 32)."""
-    from PIL import Image, ImageOps
-
-    try:
-        with Image.open(io.BytesIO(path.read_bytes())) as file:
-            picture = ImageOps.exif_transpose(file)
-            if picture.mode.startswith("I"):  # 16 bits a pixel: PIL would clip them to 8, not scale
-                picture = Image.fromarray((np.asarray(picture) / 257).astype(np.uint8))
-            white = Image.new("RGBA", picture.size, "white")
-            square = ImageOps.fit(Image.alpha_composite(white, picture.convert("RGBA")).convert("RGB"), (SIZE, SIZE))
-    except (OSError, SyntaxError, ValueError) as error:
-        raise InputError("data_path", str(path), f"a readable picture ({error})") from error
-    return torch.from_numpy(np.asarray(square).copy()).permute(2, 0, 1)
+_read_picture = pictures.read  # its name when it stood here
 
 
 def main() -> None:
@@ -223,8 +205,7 @@ def main() -> None:
         data = cifar10()
     except InputError as error:
         parser.exit(2, f"error: {error}\n")
-    where = next(p for p in (data_folder() / "cifar10.npz", data_folder() / "cifar-10-batches-py") if p.exists())
-    print(f"CIFAR-10: {len(data.train_images):,} training and {len(data.test_images):,} test images in {where}")
+    print(f"CIFAR-10: {len(data.train_images):,} training and {len(data.test_images):,} test images in {at_hand()}")
 
 
 if __name__ == "__main__":

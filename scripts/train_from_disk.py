@@ -2,8 +2,8 @@
 
     python scripts/train_from_disk.py path/to/pictures --workers 8 --epochs 10 --out runs/mine
 
-`path/to/pictures` holds one folder per class (or a single folder of all pictures), as torchvision's
-ImageFolder reads it. Leaves encoder.pt and config.json, as main.py does.
+`path/to/pictures` holds one folder per class, or all pictures, as
+`main.py --dataset folder` reads them. Leaves encoder.pt and config.json, as main.py does.
 """
 
 import argparse
@@ -11,21 +11,35 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from torch.utils.data import DataLoader
-from torchvision import transforms as T
-from torchvision.datasets import ImageFolder
+from torch.utils.data import DataLoader, Dataset
 
+from jepa_utils import pictures
 from jepa_utils.augment import PRESETS, make_views
-from jepa_utils.pixels import SIZE
 from jepa_utils.runtime import atomic, generator, grad_scaler, pick_device, progress_bar, save_json
 from jepa_utils.train import build_loss, build_model, build_optimizer, laptop, lr_at, train_step
 
 
+class Pictures(Dataset):
+    """Pictures and labels as `data.folder` reads them, one at a time."""
+
+    def __init__(self, path: Path):
+        groups = pictures.find(path)
+        self.samples = [(file, label) for label, files in enumerate(groups.values()) for file in files]
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        file, label = self.samples[index]
+        return pictures.read(file), label
+
+
 def loader(path: Path, batch_size: int, workers: int) -> DataLoader:
-    """Batches of uint8 images (N, 3, 32, 32) in random order, with their labels."""
-    transform = T.Compose([T.Resize(SIZE), T.CenterCrop(SIZE), T.PILToTensor()])
-    pictures = ImageFolder(path, transform)
-    return DataLoader(pictures, batch_size, shuffle=True, num_workers=workers, drop_last=True, pin_memory=torch.cuda.is_available())
+    """Batches of uint8 images (N, 3, 32, 32) in random order, with their labels int64 (N,)."""
+    return DataLoader(
+        Pictures(path), batch_size, shuffle=True, num_workers=workers, drop_last=True,
+        pin_memory=torch.cuda.is_available(),
+    )
 
 
 def main() -> None:
