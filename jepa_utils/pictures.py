@@ -171,7 +171,7 @@ def _decoded(raw: bytes):
         try:
             picture = Image.open(io.BytesIO(raw))
             picture.load()
-        except (SyntaxError, ValueError, OSError):  # UnidentifiedImageError is an OSError
+        except Exception:  # of damage, almost any
             if not raw.startswith(b"\x89PNG"):
                 raise
             picture = Image.open(io.BytesIO(_bare_png(raw)))

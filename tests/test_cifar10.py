@@ -64,7 +64,8 @@ def test_a_damaged_npz_is_one_error_that_names_the_file(data_folder, cifar10_arr
     {"train_images": np.zeros((0, 3, 32, 32), np.uint8), "train_labels": np.zeros(0, np.uint8)},
     {"test_labels": None},
 ], ids=[
-    "channels last", "float images", "a label too few", "label 10", "float labels", "label -1", "no images", "key missing",
+    "channels last", "float images", "a label too few", "label 10", "float labels", "label -1", "no images",
+    "key missing",
 ])
 def test_an_npz_of_something_else_is_one_error_that_names_the_file(data_folder, cifar10_arrays, changes):
     np.savez(data_folder / "cifar10.npz", **{k: v for k, v in (cifar10_arrays | changes).items() if v is not None})

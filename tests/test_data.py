@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import sklearn.datasets
 import torch
-from PIL import Image
 
 from jepa_utils import data
 from jepa_utils.runtime import InputError
@@ -25,7 +24,8 @@ def fresh_digits(train=400, test=100, **options):
 def test_digits_are_10000_and_2000_colour_pictures_of_balanced_classes(task, classes):
     digits = data.load("digits", task)
     assert len(digits.classes) == classes
-    for images, labels, count in ((digits.train_images, digits.train_labels, 10_000), (digits.test_images, digits.test_labels, 2_000)):
+    parts = (digits.train_images, digits.train_labels, 10_000), (digits.test_images, digits.test_labels, 2_000)
+    for images, labels, count in parts:
         assert (images.shape, images.dtype) == ((count, 3, 32, 32), torch.uint8)
         assert (labels.shape, labels.dtype) == ((count,), torch.int64)
         assert labels.bincount().tolist() == [count // classes] * classes
@@ -87,7 +87,7 @@ def test_labels_say_which_digit_is_drawn_in_a_contrasting_colour_24_to_32_pixels
     drawn = inked(digits.train_images, plain_paper)
     assert torch.equal(drawn, digits.train_labels >= 5)
     assert difference[drawn, 16, 16].min() > 80
-    for line in (difference[drawn, 16], difference[drawn, :, 16]):  # smooth edges: inked where ink is at least about half
+    for line in (difference[drawn, 16], difference[drawn, :, 16]):  # edges are smooth: inked from about half on
         width = (line > 40).sum(dim=1)
         assert width.min() >= 23
         assert width.max() == 32
@@ -118,107 +118,10 @@ def test_limited_takes_the_first_of_both_parts():
 
 
 @pytest.mark.parametrize(("options", "parameter"), [
-    ({"name": "mnist"}, "dataset"), ({"name": "digits", "task": "count"}, "task"), ({"name": "digits", "channels": 2}, "dobs"),
+    ({"name": "mnist"}, "dataset"), ({"name": "digits", "task": "count"}, "task"),
+    ({"name": "digits", "channels": 2}, "dobs"),
     ({"name": "cifar10", "task": "present"}, "task"), ({"name": "folder"}, "data_path"),
 ])
 def test_load_names_the_parameter_that_it_refuses(options, parameter):
     with pytest.raises(InputError, match=f"^{parameter}: "):
         data.load(**options)
-
-
-# ----------------------------------------------------------------------------------------- folder
-
-
-def paint(path, color=(200, 200, 200), mode="RGB"):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", (48, 48), color).convert(mode, palette=Image.Palette.ADAPTIVE).save(path)
-
-
-def test_a_labelled_folder_has_a_class_per_subfolder_and_a_fifth_of_its_pictures_held_out(tmp_path):
-    for name, color in (("a", (250, 0, 0)), ("b", (0, 0, 250))):
-        for i in range(10):
-            paint(tmp_path / name / f"{i}.{('png', 'jpg', 'JPEG')[i % 3]}", color)
-        (tmp_path / name / "notes.txt").write_text("no picture", encoding="utf-8")
-    (tmp_path / "empty").mkdir()
-    pictures = data.load("folder", path=tmp_path)
-    assert pictures.classes == ("a", "b")
-    for images, labels, count in ((pictures.train_images, pictures.train_labels, 16), (pictures.test_images, pictures.test_labels, 4)):
-        assert (images.shape, images.dtype, labels.dtype) == ((count, 3, 32, 32), torch.uint8, torch.int64)
-        assert torch.equal(images[:, 2, 5, 5] > 125, labels == 1)
-    again = data.load("folder", path=tmp_path)
-    assert all(torch.equal(getattr(pictures, key), getattr(again, key)) for key in data.KEYS)
-
-
-def test_no_picture_is_in_both_parts(tmp_path):
-    for i in range(30):
-        paint(tmp_path / f"{i}.png", (8 * i, 0, 0))
-    pictures = data.folder(tmp_path)
-    shades = torch.cat([pictures.train_images, pictures.test_images])[:, 0, 0, 0]
-    assert sorted(shades.tolist()) == [8 * i for i in range(30)]
-
-
-def test_an_unlabelled_folder_is_one_class(tmp_path):
-    for i in range(5):
-        paint(tmp_path / f"{i}.png")
-    pictures = data.folder(tmp_path)
-    assert pictures.classes == ("unlabeled",)
-    assert (pictures.train_labels.tolist(), pictures.test_labels.tolist()) == ([0] * 4, [0])
-    assert data.load("folder", path=tmp_path, channels=1).train_images.shape == (4, 1, 32, 32)
-
-
-def test_a_few_pictures_of_a_labelled_folder_are_of_every_class(tmp_path):
-    for name in "abc":
-        for i in range(20):
-            paint(tmp_path / name / f"{i}.png")
-    assert data.folder(tmp_path).limited(24).train_labels.bincount(minlength=3).min() > 0
-
-
-@pytest.mark.parametrize(("name", "mode"), [
-    ("a.png", "RGB"), ("a.png", "L"), ("a.png", "LA"), ("a.png", "RGBA"), ("a.png", "P"), ("a.jpg", "CMYK"), ("a.jpg", "L"),
-])
-def test_pictures_of_every_mode_become_rgb_of_the_same_colour(tmp_path, name, mode):
-    paint(tmp_path / name, mode=mode)
-    assert (data.folder(tmp_path).train_images.int() - 200).abs().max() <= 2  # JPEG rounds
-
-
-def test_sixteen_bits_a_pixel_are_scaled_to_eight(tmp_path):
-    Image.fromarray(np.full((40, 40), 200 * 257, dtype=np.uint16)).save(tmp_path / "a.png")
-    assert data.folder(tmp_path).train_images.unique().tolist() == [200]
-
-
-def test_a_wide_picture_is_cut_to_its_middle_and_a_turned_photograph_set_upright(tmp_path):
-    thirds = np.zeros((32, 96, 3), dtype=np.uint8)
-    thirds[:, 32:64] = 250
-    thirds[8:16, 40:48] = 0  # a mark near the upper left corner of the middle
-    exif = Image.Exif()
-    exif[0x0112] = 3  # taken upside down
-    Image.fromarray(thirds).save(tmp_path / "a.png")
-    Image.fromarray(thirds).save(tmp_path / "b.png", exif=exif)
-    pictures = data.folder(tmp_path).train_images
-    straight = torch.from_numpy(thirds[:, 32:64].copy()).permute(2, 0, 1)
-    assert sum(torch.equal(picture, straight) for picture in pictures) == 1
-    assert sum(torch.equal(picture, straight.flip(1, 2)) for picture in pictures) == 1
-
-
-def test_hidden_files_and_folders_are_passed_over(tmp_path):
-    paint(tmp_path / "cats" / "a.png")
-    paint(tmp_path / ".ipynb_checkpoints" / "a-checkpoint.png")
-    (tmp_path / "cats" / "._a.png").write_bytes(bytes(100))  # what macOS adds to a zip
-    assert data.folder(tmp_path).classes == ("cats",)
-
-
-def test_an_empty_or_missing_folder_is_an_error_that_names_it(tmp_path):
-    (tmp_path / "notes.txt").write_text("no picture", encoding="utf-8")
-    for path in (tmp_path, tmp_path / "missing", tmp_path / "notes.txt"):
-        with pytest.raises(InputError, match=f"^data_path: .*'{path}'"):
-            data.folder(path)
-
-
-@pytest.mark.parametrize("spoil", [lambda raw: b"no picture", lambda raw: b"", lambda raw: raw[: len(raw) // 2]], ids=["text", "empty", "half"])
-@pytest.mark.parametrize("name", ["a.png", "a.jpg"])
-def test_an_unreadable_picture_is_an_error_that_names_it(tmp_path, name, spoil):
-    path = tmp_path / name
-    Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)).save(path)
-    path.write_bytes(spoil(path.read_bytes()))
-    with pytest.raises(InputError, match=f"^data_path: '{path}'"):
-        data.folder(tmp_path)
