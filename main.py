@@ -1,112 +1,158 @@
 """Train an Image JEPA from the shell and probe what its encoder learned.
 
     python main.py --model_type resnet --loss_type vicreg --batch_size 256 --epochs 300
+    python main.py --recipe laptop-vicreg
+    python main.py --resume --out runs/mine
 """
 
+import argparse
 import json
+import signal
 import sys
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime
 from pathlib import Path
-from typing import ClassVar
 
 import torch
 from simple_parsing import ArgumentParser
 
-from jepa_utils import data, distributed, probe
+from jepa_utils import data, distributed, probe, recipes
 from jepa_utils.augment import PRESETS
-from jepa_utils.checkpoint import Checkpoint
-from jepa_utils.models import embeddings
-from jepa_utils.runtime import InputError, atomic, environment, generator, pick_device, runs_folder, save_json
+from jepa_utils.checkpoint import Checkpoint, claimed
+from jepa_utils.config import TrainConfig, check_effect
+from jepa_utils.encoders import save_encoder
+from jepa_utils.models import JEPA, build_model, embeddings
+from jepa_utils.runtime import InputError, environment, generator, pick_device, runs_folder, save_json
 from jepa_utils.spectra import collapse_report
-from jepa_utils.train import TrainConfig, build_loss, build_model, check_batch_size, train
+from jepa_utils.train import build_loss, check_batch_size, check_installed, train
 
-# What a model type takes unless the command line says otherwise.
-PREDICTIVE = {"dobs": 1, "dataset": "digits", "task": "present", "predictor": "conv", "projector": "", "micro_batch": 0}
-JOINT = {"dobs": 3, "dataset": "cifar10", "task": "classes", "predictor": "identity", "projector": "2048-2048-2048", "micro_batch": 0}
-DEFAULTS = {"resnet5": PREDICTIVE, "resnet": JOINT, "vit_s": JOINT | {"micro_batch": 16}, "vit_b": JOINT | {"micro_batch": 8}}
+ABOUT = """Train an Image JEPA on unlabeled images, then freeze its encoder and probe it with a linear classifier.
+
+Defaults are those of a recipe (jepa_utils/recipes.py): the one that --recipe names, else by model type.
+resnet5 is the predictive recipe: embedded digits in grayscale, maps of the whole image predicted from a
+partial view, probed for digit present or absent. resnet, vit_s and vit_b are joint-embedding recipes:
+CIFAR-10 in colour, projector 2048-2048-2048, probed for the ten classes; where CIFAR-10 is not to be had
+they take the embedded digits and say so. With --resume, defaults are those of the run in --out."""
 
 
-@dataclass
-class Arguments(TrainConfig):
-    """Train an Image JEPA on unlabeled images, then freeze its encoder and probe it with a linear classifier.
+@dataclass(frozen=True)
+class Options:
+    """Data, evaluation and files of a run."""
 
-    resnet5 (the default) is the predictive recipe: embedded digits in grayscale (dobs 1), maps of the
-    whole image predicted from a partial view (predictor conv, no projector), probed for digit
-    present or absent. resnet, vit_s and vit_b are joint-embedding recipes: CIFAR-10 in colour
-    (dobs 3), projector 2048-2048-2048, predictor identity, probed for the ten classes; where
-    CIFAR-10 is not to be had they take the embedded digits and say so. henc and dstc shape resnet5
-    alone, std_coeff and cov_coeff belong to loss vc, hpre to a predictor.
-    """
-
-    dobs: int | None = None  # input channels: 1 grayscale, 3 RGB (default: 1 for resnet5, 3 for the others)
-    projector: str | None = None  # widths of the projector; "" for none (default: by model type, see above)
-    predictor: str | None = None  # identity, mlp or conv (default: conv for resnet5, identity for the others)
-    micro_batch: int | None = None  # views encoded at a time, 0 for all (default: 16 for vit_s and 8 for vit_b, to save memory; all for the others)
-    dataset: str | None = None  # digits, cifar10 or folder (default: by model type, see above)
-    task: str | None = None  # classes, or present (is there a digit?) on the digits (default: by model type)
+    recipe: str | None = None  # a configuration by name; other options change it (default: by model type)
+    dataset: str | None = None  # digits, cifar10 or folder (default: the recipe's)
+    task: str | None = None  # classes, or present (is there a digit?) on the digits (default: the recipe's)
     data_path: str | None = None  # folder of pictures, for dataset folder
     augmentation: str | None = None  # cifar10, digits, folder or nothing (default: that of the data set)
     limit: int | None = None  # use only the first N training and the first N test images
     probe_epochs: int = 50  # epochs of the final linear probe
     device: str = "auto"  # auto, cpu, cuda, cuda:N or mps
-    out: str | None = None  # folder for checkpoint, encoder, config and metrics (default: a new one in the folder JEPA_RUNS, else in runs/)
+    out: str | None = None  # folder for all that a run leaves (default: a new one in the folder JEPA_RUNS, else in runs/)
     resume: bool = False  # go on from the checkpoint in --out
+    extend: bool = False  # with --resume: to more epochs or steps than the run was begun with
     json: bool = False  # print all final figures as one JSON object on the last line
 
-    MAY_DIFFER_ON_RESUME: ClassVar[frozenset[str]] = TrainConfig.MAY_DIFFER_ON_RESUME | {
-        "data_path", "probe_epochs", "device", "out", "resume", "json"}
+    def __post_init__(self):
+        for name, least in (("limit", 2), ("probe_epochs", 1)):
+            if getattr(self, name) is not None and getattr(self, name) < least:
+                raise InputError(name, getattr(self, name), f"a whole number of at least {least}")
+        if self.augmentation not in (None, *PRESETS):
+            raise InputError("augmentation", self.augmentation, ", ".join(PRESETS))
+        if self.data_path is not None and self.dataset != "folder":
+            raise InputError("data_path", self.data_path, "a folder of pictures together with --dataset folder")
+        if self.resume and not self.out:
+            raise InputError("resume", True, "--resume together with --out, the folder to go on from")
+        if self.extend and not self.resume:
+            raise InputError("extend", True, "--extend together with --resume")
 
 
-def resolve(arguments: Arguments) -> tuple[Arguments, data.Dataset, str]:
+KEPT = ("recipe", "dataset", "task", "data_path", "augmentation", "limit", "probe_epochs")  # in config.json, for --resume
+SAME_ON_RESUME = ("dataset", "task", "augmentation", "limit")
+
+
+def parse(words: list[str]) -> tuple[TrainConfig, Options, set[str]]:
+    """Configuration and options of a command line, and the names that it gives itself."""
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    for name in ("recipe", "model_type", "out"):
+        first.add_argument(f"--{name}")
+    first.add_argument("--resume", action="store_true")
+    start = first.parse_known_args(words)[0]
+    config, options = defaults(start)
+    parser = ArgumentParser(usage="python main.py [--option value ...]", description=ABOUT, allow_abbrev=False)
+    parser.add_arguments(TrainConfig, "config", default=config)
+    parser.add_arguments(Options, "options", default=options)
+    found = parser.parse_args(words)
+    given = {word.removeprefix("--").split("=")[0] for word in words if word.startswith("--")}
+    check_effect(found.config, [field.name for field in fields(TrainConfig) if field.name in given])
+    return found.config, found.options, given
+
+
+def defaults(start: argparse.Namespace) -> tuple[TrainConfig, Options]:
+    """What holds unless the command line says otherwise: the run to be resumed, a recipe by name, or by model type."""
+    path = Path(start.out or "").expanduser() / "config.json"
+    if start.resume and start.out and path.exists():
+        try:
+            saved = json.loads(path.read_text(encoding="utf-8"))
+            config = TrainConfig(**{field.name: saved[field.name] for field in fields(TrainConfig)})
+            return config, Options(**{name: saved[name] for name in KEPT})
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError("resume", str(path), f"the complete config.json of a run ({error})") from error
+    if start.recipe is None and start.model_type not in (None, *recipes.DEFAULTS):
+        raise InputError("model_type", start.model_type, ", ".join(recipes.DEFAULTS))
+    name = start.recipe or recipes.DEFAULTS[start.model_type or "resnet5"]
+    return recipes.named(name).config, Options(recipe=name)
+
+
+def resolve(config: TrainConfig, options: Options, given: Iterable[str]) -> tuple[Options, data.Dataset, str]:
     """Fill in what the command line left open and load the data; also a notice, empty if all is as asked."""
-    a = arguments
-    if a.model_type not in DEFAULTS:
-        a.validate()  # names the parameter
-    for name, value in DEFAULTS[a.model_type].items():
-        if name != "dataset" and name != "task" and getattr(a, name) is None:
-            setattr(a, name, value)
-    chosen, notice = a.dataset is not None, ""
-    a.dataset = a.dataset or DEFAULTS[a.model_type]["dataset"]
-    a.task = a.task or (DEFAULTS[a.model_type]["task"] if a.dataset == "digits" else "classes")
-    for name, least in (("limit", 2), ("probe_epochs", 1)):
-        if getattr(a, name) is not None and getattr(a, name) < least:
-            raise InputError(name, getattr(a, name), f"a whole number of at least {least}")
-    if a.augmentation not in (None, *PRESETS):
-        raise InputError("augmentation", a.augmentation, ", ".join(PRESETS))
-    a.validate()
+    recipe, notice = recipes.named(options.recipe), ""
+    dataset = options.dataset or recipe.dataset
+    task = options.task or (recipe.task if dataset == recipe.dataset else "classes")
     try:
-        images = data.load(a.dataset, a.task, a.dobs, a.data_path)
+        images = data.load(dataset, task, config.dobs, options.data_path)
     except InputError as error:
-        if chosen or a.dataset != "cifar10":
+        if dataset != "cifar10" or options.dataset or "recipe" in given:
             raise
         notice = f"CIFAR-10 IS NOT TO BE HAD, TRAINING ON THE EMBEDDED DIGITS INSTEAD ({error})"
-        a.dataset = "digits"
-        images = data.load(a.dataset, a.task, a.dobs)
-    a.augmentation = a.augmentation or a.dataset
-    images = images.limited(a.limit)
-    check_batch_size(a.batch_size, len(images.train_images))
+        dataset = "digits"
+        images = data.load(dataset, task, config.dobs)
+    images = images.limited(options.limit)
+    check_batch_size(config.batch_size, len(images.train_images))
     if len(images.test_images) < 2:
-        raise InputError("data_path", a.data_path, "at least 10 pictures: a fifth of them is the test set")
-    return a, images, notice
+        raise InputError("data_path", options.data_path, "at least 10 pictures: a fifth of them is the test set")
+    return replace(options, dataset=dataset, task=task, augmentation=options.augmentation or dataset), images, notice
 
 
-def output_folder(a: Arguments) -> Path:
-    """Where results go; refuses a folder whose checkpoint would be overwritten."""
-    out = Path(a.out) if a.out else runs_folder() / f"{datetime.now():%Y%m%d-%H%M%S}-{a.model_type}-{a.loss_type}"
-    if (out / Checkpoint.NAME).exists() and not a.resume:
-        raise InputError("out", str(out), "a folder without checkpoint.pt, or --resume to go on from it")
-    if a.resume and not a.out:
-        raise InputError("resume", True, "--resume together with --out, the folder to go on from")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError("out", str(out), f"a folder that can be written ({error})") from error
-    return out
+def output_folder(config: TrainConfig, options: Options) -> Path:
+    """Where results go: the folder asked for, unless it holds a run that would be overwritten, or a new one."""
+    if options.out:
+        out = Path(options.out).expanduser()
+        if (out / Checkpoint.NAME).exists() and not options.resume:
+            raise InputError("out", str(out), f"a folder without {Checkpoint.NAME}, or --resume to go on from it")
+        return out
+    name = f"{datetime.now():%Y%m%d-%H%M%S}-{config.model_type}-{config.loss_type}"
+    for ending in ("", *(f"-{number}" for number in range(2, 1000))):  # runs may start in the same second
+        out = runs_folder() / (name + ending)
+        try:
+            out.mkdir(parents=True)
+            return out
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise InputError("out", str(out), f"a folder that can be written ({error.strerror})") from error
+    raise InputError("out", str(out), "a name that is free")
 
 
-def evaluate(model, images: data.Dataset, a: Arguments) -> dict:
+def check_same(saved: dict, options: Options) -> None:
+    """Refuse to go on with other data than the run in `saved`, its config.json, began with."""
+    for name in SAME_ON_RESUME:
+        if saved[name] != getattr(options, name):
+            raise InputError(name, getattr(options, name), f"{saved[name]!r}, as the run began")
+
+
+def evaluate(model: JEPA, images: data.Dataset, config: TrainConfig, probe_epochs: int) -> dict:
     """Final figures: linear probe and k-NN on frozen features, state of features and embeddings."""
     parts = images.train_images, images.test_images
     train_h, test_h = (distributed.spread(lambda x: probe.features(model.encoder, x), part) for part in parts)
@@ -114,9 +160,9 @@ def evaluate(model, images: data.Dataset, a: Arguments) -> dict:
         return {}
     sets = train_h, images.train_labels, test_h, images.test_labels
     z = embeddings(model, images.test_images[:2000])
-    z = z[torch.randperm(len(z), generator=generator(a.seed))[:5000].to(z.device)]  # of maps, a sample of positions
+    z = z[torch.randperm(len(z), generator=generator(config.seed))[:5000].to(z.device)]  # of maps, a sample of positions
     return {
-        "linear_probe": round(probe.linear_probe_sgd(*sets, a.probe_epochs, a.probe_lr, seed=a.seed), 2),
+        "linear_probe": round(probe.linear_probe_sgd(*sets, probe_epochs, config.probe_lr, seed=config.seed), 2),
         "knn_probe": round(probe.knn_probe(*sets), 2),
         "chance": round(100 * images.test_labels.bincount().max().item() / len(test_h), 2),
         "features": asdict(collapse_report(test_h, scale=None)),
@@ -124,49 +170,77 @@ def evaluate(model, images: data.Dataset, a: Arguments) -> dict:
     }
 
 
-def run(a: Arguments) -> dict:
-    """Train and evaluate as the arguments say; returns the metrics that are also written to `out`."""
-    machine, device = environment(), distributed.start(pick_device(a.device))
+def run(config: TrainConfig, options: Options, given: Iterable[str] = ()) -> dict:
+    """Train and evaluate as asked; returns the metrics that are also written to the run's folder."""
+    device = distributed.start(pick_device(options.device))
+    check_installed(config, device)
     first = distributed.rank() == 0
-    a, images, notice = distributed.in_turn(lambda: resolve(a))
+    options, images, notice = distributed.in_turn(lambda: resolve(config, options, given))
     if notice and first:
         print(f"\n*** {notice} ***\n", file=sys.stderr, flush=True)
-    images = images.to(device)
-    model = build_model(a, *images.statistics())
-    out = distributed.agreed(output_folder(a) if first else None)
+    out = distributed.agreed(output_folder(config, options) if first else None)
+    with claimed(out if first else None):
+        return train_and_evaluate(config, options, images.to(device), notice, out)
+
+
+def train_and_evaluate(config: TrainConfig, options: Options, images: data.Dataset, notice: str, out: Path) -> dict:
+    """The run itself, in the folder `out`; the metrics, none of them in any process but the first."""
+    first, started, settings = distributed.rank() == 0, time.perf_counter(), out / "config.json"
+    whole = {name: getattr(options, name) for name in KEPT} | asdict(config)
+    if first and not (out / Checkpoint.NAME).exists():
+        save_json(whole, settings)
     if first:
-        if not (out / Checkpoint.NAME).exists():  # else it is there, and has to agree
-            save_json(asdict(a), out / "config.json")
-        print(f"{a.model_type} + {a.loss_type}: {len(images.train_images):,} images of {images.name}, {device}, results in {out}", file=sys.stderr)
-    started = time.perf_counter()
+        check_same(json.loads(settings.read_text(encoding="utf-8")) if settings.exists() else whole, options)
+        print(f"{config.model_type} + {config.loss_type}: {len(images.train_images):,} images of {images.name}, "
+              f"{images.train_images.device}, results in {out}", file=sys.stderr, flush=True)
+    model = build_model(config, *images.statistics())
     labels = images.train_labels if len(images.classes) > 1 else None
-    history = train(model, build_loss(a), images.train_images, PRESETS[a.augmentation], a, labels, out, a.resume)
+    try:
+        history = train(model, build_loss(config), images.train_images, PRESETS[options.augmentation], config,
+                        labels=labels, out=out, resume=options.resume, extend=options.extend)
+    except KeyboardInterrupt as stopped:
+        raise KeyboardInterrupt(*stopped.args, how_to_go_on(out)) from stopped
     metrics = {
-        "model_type": a.model_type, "loss_type": a.loss_type, "dataset": a.dataset, "task": a.task,
-        "dataset_notice": notice, "seed": a.seed, "epochs": len(history), "loss": history[-1]["loss"],
-        "device": str(device), "processes": distributed.processes(), "train_seconds": round(sum(record["seconds"] for record in history), 2),
+        "model_type": config.model_type, "loss_type": config.loss_type, "dataset": options.dataset, "task": options.task,
+        "dataset_notice": notice, "recipe": options.recipe, "seed": config.seed, "epochs": len(history),
+        "loss": history[-1]["loss"], "device": str(images.train_images.device), "processes": distributed.processes(),
+        "train_seconds": round(sum(record["seconds"] for record in history), 2),
     }
     if labels is not None:
-        metrics |= evaluate(model, images, a)
-    metrics |= {"total_seconds": round(time.perf_counter() - started, 2), "out": str(out), "environment": machine}
+        metrics |= evaluate(model, images, config, options.probe_epochs)
     if not first:
         return {}
-    with atomic(out / "encoder.pt") as temporary:
-        torch.save({name: value.cpu() for name, value in model.encoder.state_dict().items()}, temporary)  # loads without a GPU
+    metrics |= {"total_seconds": round(time.perf_counter() - started, 2), "out": str(out), "environment": environment()}
+    save_encoder(model.encoder, config, out)
+    save_json(whole, settings)  # an extended run is longer now
     save_json(metrics, out / "metrics.json")
     return metrics
 
 
+def how_to_go_on(out: Path) -> str:
+    if (out / Checkpoint.NAME).exists():
+        return f"stopped; go on with: python main.py --resume --out {out}"
+    return f"stopped before the first checkpoint in {out}"
+
+
+def stop(signum: int, frame) -> None:
+    """SIGTERM is answered as Ctrl-C is: nothing half-written stays behind."""
+    raise KeyboardInterrupt(signum)
+
+
 def main() -> None:
-    parser = ArgumentParser(usage="python main.py [--option value ...]", description=__doc__.splitlines()[0])
-    parser.add_arguments(Arguments, dest="arguments")
-    arguments = parser.parse_args().arguments
+    signal.signal(signal.SIGTERM, stop)
     try:
-        metrics = run(arguments)
-    except (InputError, FloatingPointError) as error:
+        config, options, given = parse(sys.argv[1:])
+        metrics = run(config, options, given)
+    except (InputError, FloatingPointError, OSError) as error:
         if distributed.rank() == 0:
             print(f"main.py: error: {error}", file=sys.stderr)
         sys.exit(2)
+    except KeyboardInterrupt as stopped:
+        words = [arg for arg in stopped.args if isinstance(arg, str)] or ["stopped"]
+        print(f"\nmain.py: {words[-1]}", file=sys.stderr)
+        sys.exit(128 + next((arg for arg in stopped.args if isinstance(arg, int)), signal.SIGINT))
     finally:
         distributed.stop()
     if not metrics:  # one of several processes, not the first
@@ -174,7 +248,7 @@ def main() -> None:
     if "linear_probe" in metrics:
         print(f"linear probe on {metrics['dataset']} ({metrics['task']}): {metrics['linear_probe']:.2f} % of the test images "
               f"right; always the commonest class: {metrics['chance']:.2f} %. Embeddings: {metrics['embeddings']['state']}.")
-    if arguments.json:
+    if options.json:
         print(json.dumps(metrics))
 
 

@@ -6,15 +6,15 @@ views of 256 images a step; between its two rows only the number of images that 
 
 import time
 
-from search import score
-from timing import row
-from training import PLAIN, RECIPE, mlp, ours, per_image, plain_vicreg
-from views import TwoViews
-
 from jepa_utils import data
-from jepa_utils.models import build_encoder
+from jepa_utils.encoders import build_encoder
 from jepa_utils.runtime import pick_device
 from jepa_utils.train import lr_at
+
+from .experiments.search import score
+from .timing import row
+from .training import PLAIN, RECIPE, mlp, ours, per_image, plain_vicreg
+from .views import TwoViews
 
 
 def until(minutes, step, lr):

@@ -10,7 +10,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from timing import row
+from .timing import row
 
 MAIN = Path(__file__).resolve().parent.parent / "main.py"
 LIMIT = 8_000_000_000  # bytes

@@ -1,12 +1,15 @@
 """Time of a linear probe with its choice of penalty, beside scikit-learn's logistic regression, at equal accuracy."""
 
+from pathlib import Path
+
 import torch
 from sklearn.linear_model import LogisticRegression
-from timing import race
 
 from jepa_utils import data, probe
-from jepa_utils.models import build_encoder
+from jepa_utils.encoders import load_encoder
 from jepa_utils.runtime import generator
+
+from .timing import race
 
 
 def synthetic(N, F, classes=10, seed=0):
@@ -19,8 +22,7 @@ def synthetic(N, F, classes=10, seed=0):
 
 def measured():
     """Features (N, 256) of all CIFAR-10 images by the encoder in assets/."""
-    encoder = build_encoder("resnet5", dobs=3, henc=32, dstc=256, stride=2)
-    encoder.load_state_dict(torch.load("assets/encoder_cifar10.pt", weights_only=True))
+    encoder = load_encoder(Path(__file__).resolve().parent.parent / "assets" / "encoder_cifar10.pt")
     images = data.cifar10()
     return ((probe.features(encoder, x), y) for x, y in (
         (images.train_images, images.train_labels), (images.test_images, images.test_labels)))

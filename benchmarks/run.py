@@ -1,9 +1,9 @@
 """Every comparison with its peers, and a table at the end.
 
     pip install -e '.[benchmarks]'
-    python benchmarks/run.py                        all of them
-    python benchmarks/run.py views sigreg           some of them
-    python benchmarks/run.py --quick --out build    every code path; the figures mean nothing
+    python -m benchmarks.run                        all of them
+    python -m benchmarks.run views sigreg           some of them
+    python -m benchmarks.run --quick --out build    every code path; the figures mean nothing
 """
 
 import argparse
@@ -11,9 +11,9 @@ import importlib
 from datetime import date
 from pathlib import Path
 
-from timing import table
-
 from jepa_utils.runtime import environment, save_json
+
+from .timing import table
 
 NAMES = ("views", "training", "sigreg", "probe", "accuracy", "memory")
 
@@ -30,7 +30,7 @@ def main() -> None:
     machine = {key: here[key] for key in ("hardware", "threads", "device", "torch")}
     rows = []
     for name in options.names or NAMES:
-        measured = importlib.import_module(name).measure(options.quick)
+        measured = importlib.import_module(f"benchmarks.{name}").measure(options.quick)
         save_json({"rows": measured, "environment": machine, "date": f"{date.today()}"}, options.out / f"{name}.json")
         print(table(measured), flush=True)
         rows += measured

@@ -4,10 +4,11 @@ from functools import partial
 
 import torch
 from lightly.loss.lejepa_loss import SIGReg
-from timing import race, weigh
 
 from jepa_utils.losses import random_directions, sigreg
 from jepa_utils.runtime import pick_device
+
+from .timing import race, weigh
 
 POINTS = 33  # on [-3, 3]: lightly's 17 on [0, 3], doubled by symmetry
 CASES = [{"N": N, "D": D, "slices": K} for N, D, K in ((256, 128, 256), (256, 2048, 256), (1024, 128, 1024), (4096, 512, 1024))]

@@ -9,19 +9,23 @@ from itertools import chain, repeat
 import torch
 from lightly.loss import VICRegLoss
 from lightly.models.modules.heads import VICRegProjectionHead
-from timing import race
 from torch import nn
 from torchvision.models import resnet18
-from views import TwoViews, lightly_views, loader
 
 from jepa_utils import data
 from jepa_utils.augment import CIFAR10, make_views
+from jepa_utils.config import TrainConfig
+from jepa_utils.models import build_model
+from jepa_utils.recipes import recipe
 from jepa_utils.runtime import autocast, generator, grad_scaler, pick_device
-from jepa_utils.train import TrainConfig, build_loss, build_model, build_optimizer, laptop, train_step
+from jepa_utils.train import build_loss, build_optimizer, train_step
+
+from .timing import race
+from .views import TwoViews, lightly_views, loader
 
 WIDTH = 2048
 # VICReg on a laptop as it is in most hands, AdamW on two views of 256 images a step; and the README's recipe, with this smaller encoder.
-PLAIN = laptop("vicreg", dstc=256, projector="512-512-512", cov_loss_weight=1, batch_size=256)
+PLAIN = recipe("laptop-vicreg", dstc=256, projector="512-512-512", cov_loss_weight=1, batch_size=256)
 RECIPE = replace(PLAIN, views=4, batch_size=64, optimizer="muon", lr=5e-3, weight_decay=1.0)
 
 

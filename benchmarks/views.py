@@ -3,13 +3,14 @@
 import torch
 from lightly.transforms.vicreg_transform import VICRegTransform
 from PIL import Image
-from timing import race
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms as T
 
 from jepa_utils import augment, data
-from jepa_utils.models import Normalize
+from jepa_utils.encoders import Normalize
 from jepa_utils.runtime import pick_device
+
+from .timing import race
 
 MEAN, STD = [0.4914, 0.4822, 0.4465], [0.2470, 0.2435, 0.2616]
 WORKERS = 2

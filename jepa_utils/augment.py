@@ -10,11 +10,13 @@ views everywhere, and a GPU is never waited for.
 
 import math
 from dataclasses import dataclass, replace
+from numbers import Real
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .losses import check_count
 from .pixels import check_images, column, luma, to_float
 from .runtime import InputError, to_device
 
@@ -41,19 +43,32 @@ class Augmentation:
 
     def __post_init__(self):
         for name in ("flip", "jitter", "grayscale", "blur", "solarize"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise InputError(name, getattr(self, name), "a probability from 0 to 1")
+            check_number(getattr(self, name), name, 1, "a probability from 0 to 1")
         for name in ("brightness", "contrast", "saturation"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise InputError(name, getattr(self, name), "a strength from 0 to 1")
-        if not 0 <= self.hue <= 0.5:
-            raise InputError("hue", self.hue, "a shift from 0 to 0.5 turns")
-        if not 0 < self.scale[0] <= self.scale[1] <= 1:
-            raise InputError("scale", self.scale, "(low, high) with 0 < low <= high <= 1")
-        for name in ("ratio", "sigma"):
-            low, high = getattr(self, name)
-            if not 0 < low <= high:
-                raise InputError(name, (low, high), "(low, high) with 0 < low <= high")
+            check_number(getattr(self, name), name, 1, "a strength from 0 to 1")
+        check_number(self.hue, "hue", 0.5, "a shift from 0 to 0.5 turns")
+        for name, most in (("scale", " <= 1"), ("ratio", ""), ("sigma", "")):
+            pair = getattr(self, name)
+            two = isinstance(pair, tuple | list) and len(pair) == 2 and all(map(is_number, pair))
+            if not two or not 0 < pair[0] <= pair[1] or (most and pair[1] > 1):
+                raise InputError(name, pair, f"two numbers (low, high) with 0 < low <= high{most}")
+
+
+def is_number(value) -> bool:
+    """Whether it is a finite number; True and False are none, since a probability of 1 is seldom what they mean."""
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def check_number(value: float, name: str, most: float, accepted: str) -> None:
+    """InputError unless `value` is a number from 0 to `most`."""
+    if not is_number(value) or not 0 <= value <= most:
+        raise InputError(name, value, accepted)
+
+
+def check_generator(generator: torch.Generator | None) -> None:
+    """InputError unless random numbers come from the CPU."""
+    if generator is not None and not (isinstance(generator, torch.Generator) and generator.device.type == "cpu"):
+        raise InputError("generator", generator, "None, or a torch.Generator of the CPU, whatever the images' device")
 
 
 CIFAR10 = Augmentation()  # the recipe that VICReg implementations use on CIFAR-10
@@ -63,16 +78,28 @@ PRESETS = {"cifar10": CIFAR10, "digits": DIGITS, "folder": CIFAR10, "nothing": N
 
 
 def make_views(
-    images: Tensor, augmentation: Augmentation, views: int = 2, generator: torch.Generator | None = None, part: slice = slice(None)
+    images: Tensor, augmentation: Augmentation, views: int = 2,
+    generator: torch.Generator | None = None, part: slice = slice(None),
 ) -> Tensor:
     """`views` independent random views of every image.
 
     images (N, C, H, W), uint8 or float in [0, 1] -> (views, N, C, H, W), float32 in [0, 1]. With
-    `part` only the views of images[part], the same as they would be among all.
+    `part` only the views of images[part], the same as they would be among all. Colours are changed in
+    images of 1 or 3 channels; others need a recipe without jitter and grayscale. Raises InputError, by name.
     """
-    if views < 1:
-        raise InputError("views", views, "a whole number of at least 1")
-    shape, images = check_images(images).shape, to_float(images[part])
+    check_count(views, "views")
+    check_generator(generator)
+    if not isinstance(augmentation, Augmentation):
+        raise InputError("augmentation", augmentation, "an Augmentation, for instance of PRESETS")
+    shape = check_images(images).shape
+    if 0 in shape:
+        raise InputError("images", tuple(shape), "at least one image of at least one pixel")
+    if shape[1] not in (1, 3) and (augmentation.jitter or augmentation.grayscale):
+        raise InputError("images", tuple(shape), "1 or 3 channels, or an augmentation with jitter=0 and grayscale=0")
+    rows = range(shape[0])[part] if isinstance(part, slice) else ()
+    if len(rows) == 0 or rows.step < 0:
+        raise InputError("part", part, f"a slice that keeps some of the {shape[0]} images, in their order")
+    images = to_float(images[part])
     out = torch.empty(views, *images.shape, device=images.device)
     size = CPU_CHUNK if images.device.type == "cpu" else len(images)
     for view in out:
@@ -120,7 +147,7 @@ def apply_parameters(images: Tensor, a: Augmentation, p: dict[str, Tensor], orde
 
     `order` is that of brightness, contrast, saturation and hue.
     """
-    x = crop(to_float(images), p["top"], p["left"], p["height"], p["width"], p["flip"])
+    x = crop(images, p["top"], p["left"], p["height"], p["width"], p["flip"])
     color = x.shape[1] == 3
     if a.jitter:
         for i in order:
@@ -154,8 +181,15 @@ def random_boxes(uniform, H: int, W: int, scale, ratio) -> tuple[Tensor, Tensor,
 
 
 def crop(x: Tensor, top: Tensor, left: Tensor, height: Tensor, width: Tensor, flip: Tensor) -> Tensor:
-    """Cut one box per image and resize it bilinearly to (H, W), mirrored where `flip` is 1; all arguments (N,)."""
-    N, C, H, W = x.shape
+    """Cut one box per image and resize it bilinearly to (H, W), mirrored where `flip` is 1; all arguments (N,).
+
+    x (N, C, H, W), uint8 or float -> float32.
+    """
+    check_images(x[:0], name="x")  # looks at no value: a GPU would be waited for
+    N, C, H, W = (x := to_float(x)).shape
+    for name, value in {"top": top, "left": left, "height": height, "width": width, "flip": flip}.items():
+        if value.shape != (N,):
+            raise InputError(name, tuple(value.shape), f"({N},), one of each image")
     rows = _sample_positions(top, height, H)  # (N, H), in pixels
     columns = _sample_positions(left, width, W)  # (N, W)
     columns = torch.where(flip[:, None] > 0, columns.flip(1), columns)
@@ -191,6 +225,8 @@ def adjust_saturation(x: Tensor, factor: Tensor) -> Tensor:
 
 def adjust_hue(x: Tensor, shift: Tensor) -> Tensor:
     """Turn the colour wheel by `shift` (N,) turns, keeping HSV's saturation and value."""
+    if x.shape[1] != 3:
+        raise InputError("x", tuple(x.shape), "(N, 3, H, W): gray has no hue")
     red, green, blue = x.unbind(1)  # (N, H, W) each
     value = x.amax(1)
     chroma = value - x.amin(1)
@@ -219,9 +255,11 @@ COLOR_OPERATIONS = (
 
 def gaussian_blur(x: Tensor, sigma: Tensor, reach: int = 2) -> Tensor:
     """Blur each image with its own sigma (N,), in pixels, by a kernel of 2 * reach + 1 taps, mirrored at edges."""
+    H, W = x.shape[2:]
+    if min(H, W) <= reach:
+        raise InputError("images", tuple(x.shape), f"sides of more than {reach} pixels, to be blurred")
     offsets = torch.arange(-reach, reach + 1, device=x.device)
     weights = torch.softmax(-0.5 * (offsets / sigma[:, None]) ** 2, dim=1)  # (N, taps): a normalised Gaussian
-    H, W = x.shape[2:]
     x = F.pad(x, [reach] * 4, mode="reflect")
     x = sum(column(w) * x[:, :, i : i + H] for i, w in enumerate(weights.unbind(1)))
     return sum(column(w) * x[..., i : i + W] for i, w in enumerate(weights.unbind(1)))
@@ -232,12 +270,19 @@ def solarize(x: Tensor, on: Tensor) -> Tensor:
     return torch.minimum(x, column(2 - on) - x)  # 1 - x where that is the smaller; 2 - x never is
 
 
-def random_partial(x: Tensor, share: float = 0.5, patch: int = 8, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+def random_partial(
+    x: Tensor, share: float = 0.5, patch: int = 8, generator: torch.Generator | None = None
+) -> tuple[Tensor, Tensor]:
     """Hide a random `share` of each image's patch x patch squares behind the image's mean colour.
 
-    x (N, C, H, W) -> the partial view (N, C, H, W) and the mask (N, 1, H, W), True where hidden.
+    x (N, C, H, W), uint8 or float -> the partial view (N, C, H, W), float32, and the mask (N, 1, H, W), True
+    where hidden.
     """
-    N, C, H, W = x.shape
+    check_images(x[:0], name="x")  # looks at no value: a GPU would be waited for
+    check_number(share, "share", 1, "a share from 0 to 1")
+    check_count(patch, "patch")
+    check_generator(generator)
+    N, C, H, W = (x := to_float(x)).shape
     if H % patch or W % patch:
         raise InputError("patch", patch, f"a divisor of the image's sides, {H} and {W}")
     rows, columns = H // patch, W // patch
@@ -246,6 +291,15 @@ def random_partial(x: Tensor, share: float = 0.5, patch: int = 8, generator: tor
     hidden = to_device(hidden, x.device)
     mask = hidden.view(N, 1, rows, columns).repeat_interleave(patch, 2).repeat_interleave(patch, 3)
     return torch.where(mask, x.mean(dim=(2, 3), keepdim=True), x), mask
+
+
+def partial_views(views: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """The predictive recipe's views of one crop: a partial one, half hidden, then the whole.
+
+    views (1, N, C, H, W) -> (2, N, C, H, W).
+    """
+    partial, _ = random_partial(views[0], generator=generator)
+    return torch.stack([partial, views[0]])
 
 
 def blend(x: Tensor, other: Tensor, factor: Tensor) -> Tensor:

@@ -17,6 +17,8 @@ from pathlib import Path
 
 import torch
 
+from .models import build_model
+from .recipes import recipe
 from .runtime import (
     InputError,
     cache_folder,
@@ -28,7 +30,7 @@ from .runtime import (
     synchronize,
 )
 from .threads import choose_threads
-from .train import build_loss, build_model, build_optimizer, laptop, train_step
+from .train import build_loss, build_optimizer, train_step
 
 REFERENCE = 0.045  # seconds of a step on two cores of an AMD EPYC with bf16, where quick-8 takes the minutes promised
 SLOW, FAST = 1.6, 0.5  # a step that takes this many times the reference, or this share of it, changes the level
@@ -115,9 +117,8 @@ def step_seconds(device: torch.device, steps: int = 12) -> float:
     """
     keep_freed_memory()
     choose_threads()
-    config = laptop("vicreg", batch_size=BUDGETS["quick-8"].batch_size)
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):  # the caller's numbers stay as they were
-        model = build_model(config).to(device, memory_format=torch.channels_last).train()
+    config = recipe("laptop-vicreg", batch_size=BUDGETS["quick-8"].batch_size)
+    model = build_model(config).to(device, memory_format=torch.channels_last).train()
     loss, optimizer, scaler = build_loss(config), build_optimizer(config, model), grad_scaler(device)
     images = torch.linspace(0, 1, 32 * 32, device=device).view(1, 1, 32, 32)
     views = images * torch.linspace(0.5, 1, config.batch_size, device=device).view(-1, 1, 1, 1).expand(-1, 3, 1, 1)

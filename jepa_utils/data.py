@@ -194,9 +194,6 @@ def folder(path: str | Path | None) -> Dataset:
     return Dataset("folder", tuple(groups), images[train], labels[train], images[test], labels[test])
 
 
-_read_picture = pictures.read  # its name when it stood here
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[2])
     parser.add_argument("dataset", choices=["cifar10"])

@@ -1,8 +1,11 @@
 """Losses as pure functions of embeddings `z` (V, N, D): V views of N images in D dimensions, V >= 2.
 
 All of them compute in float32, whatever precision `z` arrives in. `vicreg`, `vc` and `bcs` return
-their weighted terms by name; the loss is the sum of the terms.
+their weighted terms by name; the loss is the sum of the terms. What is not finite in `z` is not finite
+in any term. Shapes and types are checked (InputError), values are not: a GPU would be waited for.
 """
+
+from numbers import Integral
 
 import torch
 import torch.nn.functional as F
@@ -16,9 +19,12 @@ def prediction(predicted: Tensor, z: Tensor) -> Tensor:
 
     predicted (P, N, D), P <= V: predicted[i] is compared with every z[j], j != i.
     """
-    V, P = sizes(z)[0], len(predicted)
+    V, N, D = sizes(z)
     if V < 2:
         raise InputError("views", V, "at least 2 views: there is nothing to predict from one")
+    P = len(check_floats(predicted, "predicted", "P, N, D"))
+    if P > V or predicted.shape[1:] != z.shape[1:]:
+        raise InputError("predicted", tuple(predicted.shape), f"(P, {N}, {D}) with P <= {V}, for z {tuple(z.shape)}")
     predicted, z = predicted.float(), z.float()
     return sum(F.mse_loss(predicted, z.roll(-s, 0)[:P]) for s in range(1, V)) / (V - 1)
 
@@ -46,16 +52,21 @@ def variance(z: Tensor, margin: float = 1.0, eps: float = 1e-4) -> Tensor:
 def covariance(z: Tensor) -> Tensor:
     """Sum of the squared off-diagonal covariances, divided by D, averaged over views.
 
-    0 when the dimensions are uncorrelated. VICReg (arXiv 2105.04906) eq. 3-4. Costs D^2 N
+    0 when the dimensions are uncorrelated, never less. VICReg (arXiv 2105.04906) eq. 3-4. Costs D^2 N
     operations, or D N^2 where the batch is the smaller: Z'Z and ZZ' have the same norm.
     """
     V, N, D = sizes(z)
     z = z.float() - z.float().mean(dim=1, keepdim=True)
     with torch.autocast(z.device.type, enabled=False):  # which would round the product to bf16
         product = z.mT @ z if D <= N else z @ z.mT  # (V, D, D) or (V, N, N)
-    total = product.square().sum(dim=(1, 2))
-    diagonal = z.square().sum(dim=1).square().sum(dim=1)  # of the covariance matrix, squared: (V,)
-    return ((total - diagonal) / (N - 1) ** 2 / D).mean()
+    if D <= N:
+        product = product - torch.diag_embed(product.diagonal(dim1=1, dim2=2))
+        rest = product.square().sum(dim=(1, 2))  # of the off-diagonals: (V,)
+    else:
+        diagonal = z.square().sum(dim=1).square().sum(dim=1)  # of Z'Z, squared
+        rest = product.square().sum(dim=(1, 2)) - diagonal
+        rest = rest - rest.detach().clamp(max=0)  # rounding may leave less than 0; the gradient is right even there
+    return (rest / (N - 1) ** 2 / D).mean()
 
 
 def vicreg(
@@ -74,7 +85,9 @@ def vicreg(
     }
 
 
-def vc(z: Tensor, predicted: Tensor | None = None, std_coeff: float = 10.0, cov_coeff: float = 100.0) -> dict[str, Tensor]:
+def vc(
+    z: Tensor, predicted: Tensor | None = None, std_coeff: float = 10.0, cov_coeff: float = 100.0
+) -> dict[str, Tensor]:
     """The same three terms as EB-JEPA scales them (arXiv 2602.03604): prediction weighs 1, variance is
     summed over views, covariance is the mean square of the D (D - 1) off-diagonals, summed over views.
 
@@ -91,6 +104,8 @@ def vc(z: Tensor, predicted: Tensor | None = None, std_coeff: float = 10.0, cov_
 
 def random_directions(D: int, slices: int, seed: int, device: torch.device | str = "cpu") -> Tensor:
     """`slices` unit vectors (D, K), uniform on the sphere; the same for the same seed and device type."""
+    check_count(D, "D")
+    check_count(slices, "slices")
     g = torch.Generator(device=device).manual_seed(seed)
     return F.normalize(torch.randn(D, slices, generator=g, device=device), dim=0)
 
@@ -101,8 +116,9 @@ def frequencies(points: int = 10, t_max: float = 3.0) -> tuple[Tensor, Tensor]:
     `points` on [-t_max, t_max], trapezoid rule under a Gaussian window exp(-t^2 / 2). The integrand
     is even, so the t < 0 are folded onto the t > 0.
     """
-    if points < 2:
-        raise InputError("points", points, "at least 2 frequencies")
+    check_count(points, "points", 2)
+    if not 0 < t_max < float("inf"):
+        raise InputError("t_max", t_max, "a positive number, the largest frequency")
     t = torch.linspace(-t_max, t_max, points, dtype=torch.float64)
     weights = torch.full_like(t, 2 * t_max / (points - 1))
     weights[[0, -1]] /= 2
@@ -122,6 +138,8 @@ def sigreg(z: Tensor, directions: Tensor, points: int = 10, t_max: float = 3.0) 
     are EB-JEPA's grid.
     """
     V, N, D = sizes(z)
+    if len(check_floats(directions, "directions", "D, K")) != D:
+        raise InputError("directions", tuple(directions.shape), f"({D}, K), for z {tuple(z.shape)}")
     with torch.autocast(z.device.type, enabled=False):
         slices = z.float() @ directions.float()  # (V, N, K)
     t, weights = frequencies(points, t_max)
@@ -181,8 +199,28 @@ def bcs(
 
 def sizes(z: Tensor) -> tuple[int, int, int]:
     """V, N, D of embeddings; refuses those that no batch statistic can be taken of."""
-    if z.ndim != 3:
-        raise InputError("z", tuple(z.shape), "embeddings of shape (V, N, D): views, images, dimensions")
-    if z.shape[1] < 2:
-        raise InputError("batch_size", z.shape[1], "at least 2 images: a spread needs two")
-    return z.shape
+    V, N, D = check_floats(z, "z", "V, N, D").shape
+    if N < 2:
+        raise InputError("batch_size", N, "at least 2 images: a spread needs two")
+    return V, N, D
+
+
+def check_floats(x: Tensor, name: str, axes: str) -> Tensor:
+    """`x`, if it is a tensor of floats with the `axes` named, none of them empty; InputError otherwise.
+
+    Looks at no value.
+    """
+    if not isinstance(x, Tensor) or not x.is_floating_point() or x.ndim != axes.count(",") + 1 or 0 in x.shape:
+        raise InputError(name, described(x), f"floats of shape ({axes}), none of them 0")
+    return x
+
+
+def described(x) -> str:
+    """What was given, for an error: type and shape of a tensor, the type of anything else."""
+    return f"{x.dtype} {tuple(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
+
+
+def check_count(value: int, name: str, least: int = 1) -> None:
+    """InputError unless `value` is a whole number of at least `least`."""
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
+        raise InputError(name, value, f"a whole number of at least {least}")

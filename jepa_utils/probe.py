@@ -1,44 +1,46 @@
 """How good are frozen features? Linear probe and k nearest neighbours.
 
 Every choice (penalty, epoch) is made on a validation split of the training set; the test set is
-looked at once.
+looked at once. Features are finite floats (N, F) of any precision, computed with in float32; labels whole
+numbers from 0 (N,). InputError for others, by name. Classes may be rare, or missing in any part.
 """
+
+import math
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .pixels import to_float
-from .runtime import autocast, generator, progress_bar
+from .encoders import in_batches
+from .losses import check_count, check_floats, described
+from .pixels import check_images, to_float
+from .runtime import InputError, autocast, generator, progress_bar
 
 VALIDATION_SHARE = 0.1
 PENALTIES = (1e-5, 1e-4, 1e-3, 1e-2)
 CHUNK = 8192  # images per product: a CPU multiplies few classes by some images faster than by all at once
+DEAD = 1e-6  # of a feature's largest value: a standard deviation under this is rounding
 RIDGE = 1e-6  # of the trace: keeps a matrix of float32 moments positive definite where features depend on each other
 
 
-@torch.no_grad()
 def features(encoder: nn.Module, images: Tensor, batch_size: int = 128) -> Tensor:
-    """`h` (N, F) in float32 for images (N, C, H, W), with the encoder frozen in evaluation mode."""
-    device = next(encoder.parameters()).device
-    training = encoder.training
-    encoder.eval()
-    try:
-        with autocast(device):
-            return torch.cat([encoder(batch.to(device)).float() for batch in images.split(batch_size)])
-    finally:
-        encoder.train(training)
+    """`h` (N, F) of images (N, C, H, W), with the encoder frozen in evaluation mode, in its device's precision."""
+    with autocast(next(encoder.parameters()).device):
+        return in_batches(encoder, encoder, check_images(images), batch_size)
 
 
 def raw_pixels(images: Tensor) -> Tensor:
     """The baseline that learns nothing: pixel values as features, (N, C*H*W)."""
-    return to_float(images).flatten(1)
+    return to_float(check_images(images)).flatten(1)
 
 
 def validation_split(N: int, share: float = VALIDATION_SHARE, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """Indices of a random training part and of the validation part held out from it."""
+    """Indices of a random training part and of the validation part held out from it; neither is empty."""
+    check_count(N, "N", 2)
+    if not 0 < share < 1:
+        raise InputError("share", share, "a share of the images, between 0 and 1")
     order = torch.randperm(N, generator=generator(seed))
-    held_out = max(1, round(share * N))
+    held_out = min(max(1, round(share * N)), N - 1)
     return order[held_out:], order[:held_out]
 
 
@@ -48,11 +50,14 @@ def linear_probe(train_h: Tensor, train_y: Tensor, test_h: Tensor, test_y: Tenso
     h (N, F), y (N,). The L2 penalty is chosen on a validation split, then the classifier is fitted
     on all training features.
     """
+    if not penalties or not all(0 < penalty < math.inf for penalty in penalties):
+        raise InputError("penalties", tuple(penalties), "one positive number or several")
     train_h, test_h = standardize(train_h, test_h)
+    train_y, test_y, classes = class_numbers(train_y, test_y, len(train_h), len(test_h))
     moments = second_moments(train_h)
     fit_part, held_out = (part.to(train_y.device) for part in validation_split(len(train_y)))
     (fit_h, fit_y), (held_h, held_y) = ((train_h[part], train_y[part]) for part in (fit_part, held_out))
-    best, weights = -1.0, None
+    best, weights = -1.0, (train_h.new_zeros(train_h.shape[1], classes), train_h.new_zeros(classes))
     for penalty in sorted(penalties, reverse=True):  # from smooth to sharp, each started where the last one ended
         weights = fit_logistic(fit_h, fit_y, penalty, weights, moments)
         score = accuracy(held_h @ weights[0] + weights[1], held_y)
@@ -67,16 +72,25 @@ def fit_logistic(
 ) -> tuple[Tensor, Tensor]:
     """Multinomial logistic regression by L-BFGS: weight (F, classes) and bias (classes,).
 
+    h (N, F) are best standardised, y (N,) are numbers of classes: as many as `start` has, else up to the largest.
     Minimises the mean cross-entropy plus penalty / 2 * |weight|^2, from weights `start` if given, until
     no derivative is larger than `tolerance`. The search runs in coordinates in which Böhning's bound of
     the Hessian (1992, "Multinomial logistic regression algorithm") is the identity: features are
     correlated, and without this the search zigzags along narrow valleys. `moments`, the features' second
     moments, may come from a larger sample that h is part of: they steer the search, not its end.
     """
-    (N, features), classes = h.shape, int(y.max()) + 1
+    h = check_floats(h, "h", "N, F").float()
+    (N, features), y = h.shape, check_labels(y, "y", len(h))
+    classes = int(y.max()) + 1 if start is None else len(start[1])
+    if y.max() >= classes:
+        raise InputError("y", int(y.max()), f"labels below {classes}, for which there are weights to start from")
+    if not 0 < penalty < math.inf:
+        raise InputError("penalty", penalty, "a positive number")
     parts = [(part.mT.contiguous(), rows[None]) for part, rows in zip(h.split(CHUNK), y.split(CHUNK), strict=True)]
     bound = (second_moments(h) if moments is None else moments) / 2
     bound.diagonal().add_(penalty + RIDGE * bound.trace())
+    if not bound.isfinite().all():
+        raise InputError("h", "NaN, infinite or huge values", "finite features of moderate size, see `standardize`")
     factor = torch.linalg.cholesky(bound).mT  # (F, F), upper
     weight, bias = start or (h.new_zeros(features, classes), h.new_zeros(classes))
     white, bias = (factor @ weight).requires_grad_(), bias.clone().requires_grad_()
@@ -109,9 +123,14 @@ def linear_probe_sgd(
 
     Keeps the weights of the epoch that is best on a validation split.
     """
+    check_count(epochs, "epochs")
+    check_count(batch_size, "batch_size")
+    if not 0 < lr < math.inf:
+        raise InputError("lr", lr, "a positive number")
     train_h, test_h = standardize(train_h, test_h)
+    train_y, test_y, classes = class_numbers(train_y, test_y, len(train_h), len(test_h))
     fit_part, held_out = (part.to(train_y.device) for part in validation_split(len(train_y)))
-    layer = nn.Linear(train_h.shape[1], int(train_y.max()) + 1).to(train_h.device)
+    layer = nn.Linear(train_h.shape[1], classes).to(train_h.device)
     nn.init.zeros_(layer.weight), nn.init.zeros_(layer.bias)
     optimizer = torch.optim.Adam(layer.parameters(), lr=lr)
     order = generator(seed)
@@ -126,36 +145,87 @@ def linear_probe_sgd(
             score = accuracy(layer(train_h[held_out]), train_y[held_out])
         if score > best:
             best, kept = score, {name: value.clone() for name, value in layer.state_dict().items()}
-    if kept:
-        layer.load_state_dict(kept)
+    layer.load_state_dict(kept)
     with torch.no_grad():
         return accuracy(layer(test_h), test_y)
 
 
-def knn_probe(train_h: Tensor, train_y: Tensor, test_h: Tensor, test_y: Tensor, k: int = 20, temperature: float = 0.07) -> float:
+def knn_probe(
+    train_h: Tensor, train_y: Tensor, test_h: Tensor, test_y: Tensor, k: int = 20, temperature: float = 0.07
+) -> float:
     """Test accuracy, in percent, of k nearest neighbours by cosine, weighted by exp(cosine / temperature).
 
-    The protocol of Wu et al. 2018 (arXiv 1805.01978).
+    The protocol of Wu et al. 2018 (arXiv 1805.01978). With fewer than k training features all are neighbours.
     """
-    train_h, test_h = F.normalize(train_h, dim=1), F.normalize(test_h, dim=1)
-    one_hot = F.one_hot(train_y).float()  # (N, classes)
+    check_count(k, "k")
+    if not 0 < temperature < math.inf:
+        raise InputError("temperature", temperature, "a positive number")
+    train_h, test_h = map(unit_length, check_features(train_h, test_h))
+    train_y, test_y, classes = class_numbers(train_y, test_y, len(train_h), len(test_h))
+    one_hot = F.one_hot(train_y, classes).float()  # (N, classes)
     votes = []
     for part in test_h.split(1000):  # a bounded table of similarities
         cosine, nearest = (part @ train_h.mT).topk(min(k, len(train_h)), dim=1)  # (B, k)
-        votes.append((one_hot[nearest] * torch.exp(cosine / temperature)[..., None]).sum(dim=1))
+        weights = torch.exp((cosine - cosine[:, :1]) / temperature)  # of the nearest 1: no temperature overflows
+        votes.append((one_hot[nearest] * weights[..., None]).sum(dim=1))
     return accuracy(torch.cat(votes), test_y)
 
 
+def unit_length(h: Tensor) -> Tensor:
+    """The rows of h (N, F) divided by their lengths, however small or large; rows of zeros stay."""
+    largest = h.abs().amax(dim=1, keepdim=True)
+    return F.normalize(h / torch.where(largest > 0, largest, 1), dim=1)
+
+
 def standardize(train_h: Tensor, test_h: Tensor) -> tuple[Tensor, Tensor]:
-    """Zero mean and unit variance per feature, by the training features' statistics; dead features stay 0."""
+    """Zero mean and unit variance per feature, by the training features' statistics; float32.
+
+    Dead features become 0: those that vary by no more than float32 rounds them.
+    """
+    train_h, test_h = check_features(train_h, test_h, rows=2)
+    largest = torch.stack(train_h.detach().aminmax(dim=0)).abs().amax(dim=0)  # (F,)
+    unit = torch.where(largest > 0, largest, 1)  # in which no feature's squares over- or underflow
+    train_h, test_h = train_h / unit, test_h / unit
     mean, std = train_h.mean(dim=0), train_h.std(dim=0)
-    alive = std > 1e-6 * std.max()
-    scale = torch.where(alive, 1 / std.clamp(min=1e-30), 0.0)
+    scale = torch.where(std > DEAD, 1 / std.clamp(min=DEAD), 0.0)
     return (train_h - mean) * scale, (test_h - mean) * scale
+
+
+def check_features(train_h: Tensor, test_h: Tensor, rows: int = 1) -> tuple[Tensor, Tensor]:
+    """Both in float32, if they are finite floats (N, F) with one F, and `rows` of training or more; else InputError."""
+    for h, name in ((train_h, "train_h"), (test_h, "test_h")):
+        if not check_floats(h, name, "N, F").float().isfinite().all():
+            raise InputError(name, "NaN or infinite values", "features that are finite in float32")
+    if len(train_h) < rows:
+        raise InputError("train_h", tuple(train_h.shape), f"(N, F) with N >= {rows}")
+    if train_h.shape[1] != test_h.shape[1]:
+        raise InputError("test_h", tuple(test_h.shape), f"(N, {train_h.shape[1]}), as train_h has it")
+    return train_h.float(), test_h.float()
+
+
+def check_labels(y: Tensor, name: str, N: int | None = None) -> Tensor:
+    """Labels as int64 (N,), if they are whole numbers from 0, one of each image; else InputError."""
+    whole = isinstance(y, Tensor) and not (y.is_floating_point() or y.is_complex() or y.dtype == torch.bool)
+    if not whole or y.ndim != 1 or len(y) != (N or len(y)) or len(y) == 0:
+        raise InputError(name, described(y), f"whole numbers of shape ({N or 'N'},), one of each image")
+    if (y := y.long()).min() < 0:
+        raise InputError(name, f"labels down to {y.min()}", "whole numbers from 0")
+    return y
+
+
+def class_numbers(train_y: Tensor, test_y: Tensor, train: int, test: int) -> tuple[Tensor, Tensor, int]:
+    """Labels numbered anew without gaps, and how many classes there are in both sets together."""
+    both = torch.cat([check_labels(train_y, "train_y", train), check_labels(test_y, "test_y", test)])
+    names, numbers = both.unique(return_inverse=True)
+    return numbers[:train], numbers[train:], len(names)
 
 
 def accuracy(scores: Tensor, y: Tensor) -> float:
     """Percentage of rows of scores (N, classes) whose largest entry is at y (N,)."""
+    if check_floats(scores, "scores", "N, classes").isnan().any():
+        raise InputError("scores", "NaN", "numbers; the classifier that gave these has diverged")
+    if y.shape != scores.shape[:1]:
+        raise InputError("y", tuple(y.shape), f"({len(scores)},), one label of each row of scores")
     return 100 * (scores.argmax(dim=1) == y).float().mean().item()
 
 
@@ -164,7 +234,7 @@ class OnlineProbe(nn.Module):
 
     def __init__(self, features: int, labels: Tensor | None, lr: float = 1e-3):
         super().__init__()
-        self.labels = labels
+        self.features, self.labels = features, None if labels is None else check_labels(labels, "labels")
         classes = 1 if labels is None else int(labels.max()) + 1
         self.layers = nn.Sequential(nn.BatchNorm1d(features, affine=False), nn.Linear(features, classes))
         nn.init.zeros_(self.layers[1].weight), nn.init.zeros_(self.layers[1].bias)  # no random number is drawn here
@@ -174,6 +244,8 @@ class OnlineProbe(nn.Module):
         """One step on features h (B, F) of the picked images; its accuracy before the step, in percent."""
         if self.labels is None:
             return {}
+        if check_floats(h, "h", "B, F").shape != (len(pick), self.features) or len(pick) < 2:
+            raise InputError("h", tuple(h.shape), f"({len(pick)}, {self.features}), for 2 images or more")
         y = self.labels[pick]
         logits = self.layers(h.float())
         self.optimizer.zero_grad()

@@ -136,15 +136,29 @@ def runs_folder() -> Path:
 
 @contextmanager
 def atomic(path: str | Path):
-    """Yield a temporary path beside `path`; it takes the final name only if the block succeeds."""
+    """Yield a temporary path beside `path`; it takes the final name only if the block succeeds.
+
+    An OSError names `path`, not the temporary file, and comes before anything is lost.
+    """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())  # else a power cut could leave the name without the content
         os.replace(temporary, path)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror or str(error), str(path)) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def save_tensors(value, path: str | Path) -> Path:
+    """Write `value` by torch.save, all or nothing."""
+    with atomic(path) as temporary, open(temporary, "wb") as file:  # torch's own writer hides why a disk refuses
+        torch.save(value, file)
+    return Path(path)
 
 
 def save_json(value, path: str | Path) -> Path:

@@ -12,12 +12,14 @@ from torch import Tensor
 
 from . import data, probe
 from .budget import Budget, budget
-from .models import embeddings, settle_batchnorm
+from .models import build_model, embeddings, settle_batchnorm
+from .recipes import recipe
 from .runtime import cache_folder, environment, pick_device, save_json
 from .spectra import collapse_report, effective_rank, eigenvalues
-from .train import build_model, fit, laptop
+from .train import fit
 
 ORDER = ("raw pixels", "untrained", "collapsed", "VICReg", "SIGReg", "supervised")
+FIELDS = {"name": str, "probe": float, "effective_rank": float, "dimensions": float, "seconds": float, "state": str}
 LOSS_TYPES = {"collapsed": "none", "VICReg": "vicreg", "SIGReg": "bcs"}
 
 
@@ -39,16 +41,35 @@ def row(name: str, train_h: Tensor, test_h: Tensor, images: data.Dataset, second
 def keep(new: dict, images: data.Dataset) -> list[dict]:
     """Remember a row for this data set and budget, between notebooks too; returns the scoreboard so far.
 
-    Rows under other names than those of ORDER are remembered as well, for `runs`.
+    Rows under other names than those of ORDER are remembered as well, for `runs`. Where the cache cannot be
+    written, a line says so and the scoreboard has what there is: rows are a convenience, no reason to stop.
     """
     rows = [line for line in runs(images) if line["name"] != new["name"]] + [new]
-    save_json(rows, _file(images))
+    try:
+        save_json(rows, _file(images))
+    except OSError as error:
+        print(f"The scoreboard's row cannot be kept for other notebooks: {error}")
     return sorted((line for line in rows if line["name"] in ORDER), key=lambda line: ORDER.index(line["name"]))
 
 
 def runs(images: data.Dataset) -> list[dict]:
-    """Every row remembered for this data set and budget."""
-    return json.loads(_file(images).read_text(encoding="utf-8")) if _file(images).exists() else []
+    """Every row remembered for this data set and budget; none, and a line that says why, if the file is damaged."""
+    try:
+        rows = json.loads(_file(images).read_text(encoding="utf-8"))
+        if not isinstance(rows, list) or not all(map(_is_row, rows)):
+            raise ValueError("these are no rows of a scoreboard")
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError) as error:  # ValueError: neither JSON nor UTF-8, too
+        print(f"Rows of other notebooks are left out: {_file(images)} cannot be read: {error}")
+        return []
+    return rows
+
+
+def _is_row(line) -> bool:
+    """Whether it has the fields of a row, with values of their kind; whole numbers are floats too."""
+    return isinstance(line, dict) and all(
+        isinstance(line.get(name), (int, float) if kind is float else kind) for name, kind in FIELDS.items())
 
 
 def _file(images: data.Dataset) -> Path:
@@ -67,7 +88,7 @@ def make(images: data.Dataset, budget: Budget) -> tuple[list[dict], dict[str, Te
     """Train every row that needs no labels; also the spectra of the embeddings z, by name."""
     board, spectra = [row("raw pixels", *(probe.raw_pixels(x) for x in (images.train_images, images.test_images)), images)], {}
     for name in ("untrained", *LOSS_TYPES):
-        config = laptop(LOSS_TYPES.get(name, "none"), epochs=budget.epochs, batch_size=budget.batch_size)
+        config = recipe(f"laptop-{LOSS_TYPES.get(name, 'none')}", epochs=budget.epochs, batch_size=budget.batch_size)
         started = time.perf_counter()
         if name == "untrained":
             model = settle_batchnorm(build_model(config, *images.statistics()).to(images.train_images.device), images.train_images)

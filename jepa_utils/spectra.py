@@ -1,27 +1,52 @@
-"""What embeddings look like as a cloud: spectrum, ranks, scale, and a verdict in words."""
+"""What embeddings look like as a cloud: spectrum, ranks, scale, and a verdict in words.
+
+Clouds are floats of any precision, finite, of at least 2 images; InputError for others.
+"""
 
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from .losses import check_floats
 from .runtime import InputError
 
 
-def exact(z: Tensor) -> Tensor:
-    """In float64, on the CPU: spectra span more orders of magnitude than float32 resolves, and not every device has it."""
-    return z.cpu().double()
+def exact(z: Tensor, name: str = "z", axes: str = "N, D") -> Tensor:
+    """In float64, on the CPU: spectra span more orders of magnitude than float32 resolves, and not every device has it.
+
+    Raises InputError, naming `name`, unless these are finite floats of that shape.
+    """
+    z = check_floats(z, name, axes).cpu().double()
+    if not z.isfinite().all():
+        raise InputError(name, "NaN or infinite values", "finite embeddings; the run that made these has diverged")
+    return z
+
+
+def exact_cloud(z: Tensor, axes: str = "N, D") -> Tensor:
+    """`exact`, and of at least 2 images."""
+    if (z := exact(z, axes=axes)).shape[-2] < 2:
+        raise InputError("z", tuple(z.shape), f"({axes}) with N >= 2: a spread needs two images")
+    return z
+
+
+def spectrum_of(values: Tensor, name: str) -> Tensor:
+    """`exact`, and none of them negative, but for rounding."""
+    if (values := exact(values, name, "D")).min() < -1e-6 * values.max():
+        raise InputError(name, f"values down to {values.min():.3g}", "values of at least 0")
+    return values.clamp(min=0)
 
 
 def eigenvalues(z: Tensor) -> Tensor:
     """Eigenvalues of the covariance of z (N, D), descending: the variance along each principal axis."""
-    z = exact(z)
+    z = exact_cloud(z)
     z = z - z.mean(dim=0)
     return torch.linalg.eigvalsh(z.mT @ z / (len(z) - 1)).flip(0).clamp(min=0)
 
 
 def entropy_rank(values: Tensor) -> float:
-    """exp of the entropy of values (D,) normalised to sum 1: D if all are equal, 1 if one holds all."""
+    """exp of the entropy of values (D,) normalised to sum 1: D if all are equal, 1 if one holds all (or all are 0)."""
+    values = spectrum_of(values, "values")
     share = values / values.sum().clamp(min=1e-300)
     return torch.exp(-torch.xlogy(share, share).sum()).item()
 
@@ -36,12 +61,16 @@ def effective_rank(z: Tensor) -> float:
 
 def rankme(z: Tensor) -> float:
     """RankMe (arXiv 2210.02885, eq. 1): the entropy rank of the singular values of z (N, D), *not* centred."""
-    z = exact(z)
+    z = exact_cloud(z)
     return entropy_rank(torch.linalg.eigvalsh(z.mT @ z).clamp(min=0).sqrt())
 
 
 def participation_ratio(eigvals: Tensor) -> float:
-    """(sum of eigenvalues)^2 / sum of their squares, of eigvals (D,): a rank that small ones hardly move."""
+    """(sum of eigenvalues)^2 / sum of their squares, of eigvals (D,): a rank that small ones hardly move.
+
+    0 if all are 0.
+    """
+    eigvals = spectrum_of(eigvals, "eigvals")
     return (eigvals.sum().square() / eigvals.square().sum().clamp(min=1e-300)).item()
 
 
@@ -51,8 +80,9 @@ def within_image_share(z: Tensor) -> float:
     0: all views of an image agree and images differ. 1: two views of one image are as far apart as
     two images are, so the embedding says nothing about the image.
     """
-    V, N, D = z.shape
-    z = exact(z)
+    z = exact_cloud(z, "V, N, D")
+    if len(z) < 2:
+        raise InputError("z", tuple(z.shape), "(V, N, D) with V >= 2: views of one image are compared")
     within = z.var(dim=0).sum(dim=1).mean()  # spread of views around their image
     total = z.flatten(0, 1).var(dim=0).sum()
     return (within / total.clamp(min=1e-300)).clamp(max=1).item()
@@ -88,15 +118,15 @@ def collapse_report(z: Tensor, scale: float | None = 1.0) -> CollapseReport:
     `scale` is the std that healthy embeddings have: 1 for `z`, which the regularizers hold there;
     None for features `h`, whose scale nothing fixes.
     """
-    z = exact(z)
+    if scale is not None and not 0 < scale < float("inf"):
+        raise InputError("scale", scale, "a positive number, or None where nothing fixes the scale")
+    z = exact_cloud(z)
     N, D = z.shape
-    if not z.isfinite().all():
-        raise InputError("z", "NaN or infinite values", "finite embeddings; the run that made these has diverged")
     std = z.std(dim=0)
     length = z.square().sum(dim=1).mean().sqrt()
     relative = (std.square().sum().sqrt() / length.clamp(min=1e-300)).item()
     rank = effective_rank(z)
-    if relative < COMPLETE_RELATIVE_STD or (scale and std.mean() < COMPLETE_STD * scale):
+    if relative < COMPLETE_RELATIVE_STD or (scale is not None and std.mean() < COMPLETE_STD * scale):
         state = "complete collapse"
     elif rank < DIMENSIONAL_RANK * min(N, D):
         state = "dimensional collapse"

@@ -14,9 +14,9 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "benchmarks"))
+sys.path.insert(0, str(ROOT))
 
-from timing import table  # noqa: E402
+from benchmarks.timing import table  # noqa: E402
 
 NAMES = {"vicreg": "VICReg", "bcs": "SIGReg", "vc": "VC", "none": "no regularizer"}
 ENCODERS = {"resnet5": "ResNet5", "resnet": "ResNet-18", "vit_s": "ViT-S", "vit_b": "ViT-B"}
@@ -39,7 +39,7 @@ def scoreboard(board: dict) -> str:
 
 
 def results(rows: list[dict], planned: list[dict]) -> str:
-    """The results table, and below it the command of each row; last the runs that have not been made."""
+    """The results table; last the runs that have not been made."""
     rows = sorted(rows, key=lambda r: statistics.mean(r["minutes"]))
     missing = [p for p in planned if p["name"] not in {r["name"] for r in rows}]
     lines = ["| row | encoder, loss | epochs | linear probe, % | minutes | seeds | hardware |", "| --- | --- | --- | --- | --- | --- | --- |"]
@@ -53,8 +53,7 @@ def results(rows: list[dict], planned: list[dict]) -> str:
         lines.append(
             f"| {p['name']} | {ENCODERS[p['encoder']]}, {NAMES[p['loss']]} | {p['epochs']} | not run: no GPU | "
             f"estimated {low:.0f} to {high:.0f} |  | cuda: {p['assumed']} |")
-    commands = [f"# {r['name']}\n{r['command']}" for r in [*rows, *missing]]
-    return "\n".join([*lines, "", "The commands, those of `main.py` each with `--seed`:", "", "```bash", *commands, "```"])
+    return "\n".join(lines)
 
 
 def load(folder: Path) -> list[dict]:

@@ -10,10 +10,11 @@ from matplotlib.animation import FuncAnimation, PillowWriter
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
 from jepa_utils import augment, data, pixels, plots
-from jepa_utils.models import embeddings
+from jepa_utils.models import build_model, embeddings
+from jepa_utils.recipes import recipe
 from jepa_utils.runtime import atomic, generator, grad_scaler, pick_device
 from jepa_utils.spectra import collapse_report, eigenvalues
-from jepa_utils.train import build_loss, build_model, build_optimizer, draw_views, laptop, train_step
+from jepa_utils.train import build_loss, build_optimizer, draw_views, train_step
 
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
 INK, BLUE, GREEN, ORANGE, RED = "#222222", "#0072B2", "#009E73", "#E69F00", "#D55E00"
@@ -67,11 +68,11 @@ def architecture(images: data.Dataset) -> None:
 
 def recorded_spectra(images: data.Dataset, steps: int, every: int = 5) -> list[tuple[int, str, torch.Tensor, str]]:
     """Train with VICReg, go on without its regularizer, then with it again; the spectrum of z every few steps."""
-    config = laptop("vicreg", projector="256-256-64")
+    config = recipe("laptop-vicreg", projector="256-256-64")
     model, frames = build_model(config, *images.statistics()).to(images.train_images.device), []
     g = generator(0)
     for phase, loss_type in (("VICReg", "vicreg"), ("regularizer off", "none"), ("regularizer on again", "vicreg")):
-        phase_config = laptop(loss_type, projector="256-256-64")
+        phase_config = recipe(f"laptop-{loss_type}", projector="256-256-64")
         loss, optimizer = build_loss(phase_config), build_optimizer(phase_config, model)
         scaler = grad_scaler(images.train_images.device)
         for step in range(steps):

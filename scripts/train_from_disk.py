@@ -1,49 +1,57 @@
-"""Train on more pictures than fit into memory: workers read and shrink them, the views are made on the device.
+"""Train on a large folder of pictures: they are read once, by several processes, and kept as pixels.
 
     python scripts/train_from_disk.py path/to/pictures --workers 8 --epochs 10 --out runs/mine
 
-`path/to/pictures` holds one folder per class, or all pictures, as
-`main.py --dataset folder` reads them. Leaves encoder.pt and config.json, as main.py does.
+`path/to/pictures` holds one folder per class, or all pictures, as `main.py --dataset folder` reads them. At
+32 x 32 pixels a picture takes 3 kB, a million of them 3 GB. Called again, it goes on where it was stopped.
+Leaves encoder.pt, as main.py does.
 """
 
 import argparse
-from dataclasses import asdict
+import hashlib
+import sys
+from collections.abc import Iterator
+from multiprocessing import get_context
 from pathlib import Path
 
+import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset
 
 from jepa_utils import pictures
-from jepa_utils.augment import PRESETS, make_views
-from jepa_utils.runtime import atomic, generator, grad_scaler, pick_device, progress_bar, save_json
-from jepa_utils.train import build_loss, build_model, build_optimizer, laptop, lr_at, train_step
+from jepa_utils.augment import PRESETS
+from jepa_utils.data import Dataset
+from jepa_utils.encoders import save_encoder
+from jepa_utils.models import build_model
+from jepa_utils.pixels import SIZE
+from jepa_utils.recipes import recipe
+from jepa_utils.runtime import InputError, atomic, generator, pick_device, progress_bar
+from jepa_utils.train import build_loss, check_batch_size, train
 
 
-class Pictures(Dataset):
-    """Pictures and labels as `data.folder` reads them, one at a time."""
-
-    def __init__(self, path: Path):
-        groups = pictures.find(path)
-        self.samples = [(file, label) for label, files in enumerate(groups.values()) for file in files]
-
-    def __len__(self) -> int:
-        return len(self.samples)
-
-    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
-        file, label = self.samples[index]
-        return pictures.read(file), label
+def loader(files: list[Path], workers: int) -> Iterator[torch.Tensor]:
+    """The pictures in their order, uint8 (3, 32, 32) each, read by `workers` processes (0: by this one)."""
+    if not workers:
+        yield from map(pictures.read, files)
+        return
+    with get_context("spawn").Pool(workers) as pool:
+        yield from pool.imap(pictures.read, files, chunksize=32)
 
 
-def loader(path: Path, batch_size: int, workers: int) -> DataLoader:
-    """Batches of uint8 images (N, 3, 32, 32) in random order, with their labels int64 (N,)."""
-    return DataLoader(
-        Pictures(path), batch_size, shuffle=True, num_workers=workers, drop_last=True,
-        pin_memory=torch.cuda.is_available(),
-    )
+def packed(files: list[Path], workers: int, folder: Path) -> torch.Tensor:
+    """All pictures as uint8 (N, 3, 32, 32) in a file that is mapped, not loaded; made anew where a picture changed."""
+    known = hashlib.sha256("".join(f"{file}{(s := file.stat()).st_size}{s.st_mtime_ns}" for file in files).encode())
+    path = folder / f"pictures-{known.hexdigest()[:16]}.npy"
+    if not path.exists():
+        with atomic(path) as temporary, progress_bar(loader(files, workers), total=len(files), desc="pictures") as bar:
+            pixels = np.lib.format.open_memmap(temporary, "w+", np.uint8, (len(files), 3, SIZE, SIZE))
+            for i, picture in enumerate(bar):
+                pixels[i] = picture
+            pixels.flush()
+    return torch.from_numpy(np.load(path, mmap_mode="c"))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("path", type=Path)
     parser.add_argument("--loss-type", choices=["vicreg", "bcs"], default="vicreg")
     parser.add_argument("--batch-size", type=int, default=256)
@@ -51,24 +59,21 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--out", type=Path, default=Path("runs/from-disk"))
     options = parser.parse_args()
-    config = laptop(options.loss_type, batch_size=options.batch_size, epochs=options.epochs)
-    device, g = pick_device(), generator(config.seed)
-    batches = loader(options.path, config.batch_size, options.workers)
-    if len(batches) == 0:
-        parser.error(f"--batch-size: {config.batch_size} was given; accepted: 2 to {len(batches.dataset)}, the number of pictures")
-    model = build_model(config).to(device, memory_format=torch.channels_last).train()
-    loss, optimizer, scaler = build_loss(config), build_optimizer(config, model), grad_scaler(device)
-    steps = config.epochs * len(batches)
-    with progress_bar(total=steps, desc=config.loss_type) as bar:
-        for _ in range(config.epochs):
-            for images, _ in batches:
-                views = make_views(images.to(device, non_blocking=True), PRESETS["folder"], config.views, g)
-                train_step(model, loss, optimizer, scaler, views, bar.n, lr_at(bar.n, steps, config.lr, config.warmup))
-                bar.update()
-    with atomic(options.out / "encoder.pt") as temporary:
-        torch.save({name: value.cpu() for name, value in model.encoder.state_dict().items()}, temporary)  # loads without a GPU
-    save_json(asdict(config), options.out / "config.json")
-    print(f"{len(batches.dataset):,} pictures, {steps} steps: {options.out / 'encoder.pt'}")
+    try:
+        config = recipe(f"laptop-{options.loss_type}", batch_size=options.batch_size, epochs=options.epochs)
+        groups = pictures.find(options.path)
+        samples = [(file, label) for label, files in enumerate(groups.values()) for file in files]
+        check_batch_size(config.batch_size, len(samples))
+        samples = [samples[i] for i in torch.randperm(len(samples), generator=generator(0))]  # no class comes first
+        labels = torch.tensor([label for _, label in samples])
+        images = packed([file for file, _ in samples], options.workers, options.out)
+        data = Dataset("folder", tuple(groups), images, labels, images[:0], labels[:0]).to(pick_device())
+        model = build_model(config, *data.statistics())
+        train(model, build_loss(config), data.train_images, PRESETS["folder"], config,
+              labels=data.train_labels if len(groups) > 1 else None, out=options.out, resume=True)
+    except (InputError, FloatingPointError, OSError) as error:
+        sys.exit(f"{parser.prog}: error: {error}")
+    print(f"{len(samples):,} pictures: {save_encoder(model.encoder, config, options.out)}")
 
 
 if __name__ == "__main__":

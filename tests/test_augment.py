@@ -1,6 +1,7 @@
 from dataclasses import replace
 from itertools import product
 
+import numpy as np
 import pytest
 import torch
 import torchvision.transforms.functional as tv
@@ -205,3 +206,84 @@ def test_random_partial_hides_exactly_the_share_in_whole_squares(share):
 def test_unusable_values_are_refused_by_name(name, value):
     with pytest.raises(InputError, match=f"^{name}: "):
         Augmentation(**{name: value})
+
+
+PICTURES = torch.rand(6, 3, 16, 16, generator=generator(0))
+BOX = [torch.full((6,), value) for value in (0.0, 0.0, 16.0, 16.0, 0.0)]
+NAN, INF = float("nan"), float("inf")
+
+
+def pictures(*shape):
+    return torch.zeros(shape, dtype=torch.uint8)
+
+
+# what is given, the call, the parameter that the error names
+BAD = [
+    *((f"{name}={value!r}", lambda name=name, value=value: Augmentation(**{name: value}), name) for name, value in (
+        *product(("flip", "hue", "contrast"), ("0.5", None, True, (0, 1), INF)),
+        *product(("scale", "ratio", "sigma"), (0.5, None, "ab", (0.5,), (0.5, 0.6, 0.7), (NAN, 1), (0.5, NAN), ("a", "b"), (0.1, INF))),
+    )),
+    *((f"views={views!r}", lambda views=views: make_views(PICTURES, CIFAR10, views), "views") for views in (0, -1, 1.5, "2", True)),
+    *((f"generator={g!r}", lambda g=g: make_views(PICTURES, CIFAR10, 2, g), "generator") for g in (0, "cpu")),
+    *((f"part={part!r}", lambda part=part: make_views(PICTURES, CIFAR10, part=part), "part") for part in (
+        0, [0, 1], slice(6, 9), slice(3, 3), slice(None, None, -1))),
+    ("a preset's name", lambda: make_views(PICTURES, "cifar10"), "augmentation"),
+    ("the fields alone", lambda: augment.augment(PICTURES, {"flip": 0.5}), "augmentation"),
+    ("one image without its axis", lambda: make_views(PICTURES[0], CIFAR10), "images"),
+    ("an array", lambda: make_views(PICTURES.numpy(), CIFAR10), "images"),
+    ("values to 255", lambda: make_views(255 * PICTURES, CIFAR10), "images"),
+    ("values from -1", lambda: make_views(2 * PICTURES - 1, CIFAR10), "images"),
+    ("a hole", lambda: make_views(PICTURES / 0 * 0, CIFAR10), "images"),
+    ("whole numbers", lambda: make_views(PICTURES.long(), CIFAR10), "images"),
+    ("truth values", lambda: make_views(PICTURES > 0.5, CIFAR10), "images"),
+    ("no image", lambda: make_views(pictures(0, 3, 8, 8), CIFAR10), "images"),
+    ("no row", lambda: make_views(pictures(2, 3, 0, 8), CIFAR10), "images"),
+    ("no channel", lambda: make_views(pictures(2, 0, 8, 8), NOTHING), "images"),
+    ("two channels and jitter", lambda: make_views(pictures(2, 2, 8, 8), replace(CIFAR10, grayscale=0)), "images"),
+    ("four channels and grayscale", lambda: make_views(pictures(2, 4, 8, 8), replace(CIFAR10, jitter=0)), "images"),
+    ("blur of two pixels", lambda: make_views(pictures(2, 3, 2, 8), STRONG), "images"),
+    ("blur wider than the image", lambda: augment.gaussian_blur(PICTURES, torch.ones(6), reach=16), "images"),
+    ("a hue of gray", lambda: augment.adjust_hue(PICTURES[:, :1], torch.zeros(6)), "x"),
+    ("crop of one image without its axis", lambda: augment.crop(PICTURES[0], *BOX), "x"),
+    ("a box for five of six", lambda: augment.crop(PICTURES, BOX[0][:5], *BOX[1:]), "top"),
+    ("one flip for all", lambda: augment.crop(PICTURES, *BOX[:4], torch.zeros(1)), "flip"),
+    *((f"share={share!r}", lambda share=share: random_partial(PICTURES, share), "share") for share in (-0.1, 1.5, NAN, "half", None)),
+    *((f"patch={patch!r}", lambda patch=patch: random_partial(PICTURES, patch=patch), "patch") for patch in (0, -8, 5, 8.0, 32)),
+    ("a partial view of one image without its axis", lambda: random_partial(PICTURES[0]), "x"),
+    ("a partial view by a seed", lambda: random_partial(PICTURES, generator=0), "generator"),
+]
+
+
+@pytest.mark.parametrize(("what", "call", "parameter"), BAD, ids=[row[0] for row in BAD])
+def test_what_cannot_be_used_is_refused_by_name(what, call, parameter):
+    with pytest.raises(InputError, match=f"^{parameter}: "):
+        call()
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 5), (1, 32)], ids=str)
+@pytest.mark.parametrize("channels", [3, 1])
+def test_tiny_images_get_torchvisions_views_too(size, channels):
+    images, recipe = torch.rand(20, channels, *size, generator=generator(0)), replace(STRONG, blur=0)
+    drawn = draw_parameters(images.shape, recipe, generator(2))
+    expected = torch.stack([torchvision_view(x, {name: value[i].item() for name, value in drawn.items()}, range(4)) for i, x in enumerate(images)])
+    close(augment.apply_parameters(images, recipe, drawn), expected)
+
+
+@pytest.mark.parametrize("channels", [2, 4])
+def test_other_channels_are_cropped_flipped_and_solarized_alike(channels):
+    recipe, one = replace(CIFAR10, jitter=0, grayscale=0, solarize=0.5), torch.rand(9, 1, 8, 8, generator=generator(0))
+    views = make_views(one.expand(-1, channels, -1, -1), recipe, 2, generator(1))
+    close(views, make_views(one, recipe, 2, generator(1)).expand_as(views))
+
+
+def test_a_list_will_do_for_two_numbers_and_any_number_for_one():
+    recipe = Augmentation(scale=[0.3, 1], flip=np.float32(0.5), hue=0)
+    assert make_views(PICTURES, recipe).shape == (2, 6, 3, 16, 16)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float16, torch.float64], ids=str)
+def test_crops_and_partial_views_of_any_type_are_float32(dtype):
+    images = (255 * PICTURES).to(dtype) if dtype == torch.uint8 else PICTURES.to(dtype)
+    for make in (lambda x: augment.crop(x, *BOX), lambda x: random_partial(x, generator=generator(0))[0]):
+        assert make(images).dtype == torch.float32
+        close(make(images), make(pixels.to_float(images)))

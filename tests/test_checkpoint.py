@@ -1,17 +1,21 @@
 import json
 import os
 import shutil
+import subprocess
+import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 import torch
-from training import LABELS, TINY, Interrupted, assert_same_weights, fit, interrupt_after
+from conftest import ROOT
+from training import IMAGES, LABELS, TINY, Interrupted, assert_same_weights, fit, interrupt_after
 
 from jepa_utils import losses
-from jepa_utils.checkpoint import Checkpoint
+from jepa_utils.checkpoint import Checkpoint, claimed
+from jepa_utils.config import TrainConfig
 from jepa_utils.runtime import InputError
-from jepa_utils.train import TrainConfig, build_loss
+from jepa_utils.train import FINAL_LR, build_loss
 
 
 @pytest.fixture(scope="module")
@@ -116,12 +120,62 @@ def test_how_often_to_save_may_change_on_resume(interrupted):
     assert fit(replace(TINY, checkpoint_every=2), interrupted, resume=True)[1] == fit()[1]
 
 
-@pytest.mark.parametrize("labels", [None, LABELS % 2, LABELS + 1], ids=["none", "fewer classes", "more classes"])
-def test_labels_of_another_kind_are_refused_on_resume(interrupted, labels):
+OTHER_DATA = {
+    "no labels": ("labels", {"labels": None}), "fewer classes": ("labels", {"labels": LABELS % 2}),
+    "classes turned about": ("labels", {"labels": 3 - LABELS}), "a picture less": ("images", {"images": IMAGES[1:], "labels": LABELS[1:]}),
+    "another order": ("images", {"images": IMAGES.flip(0)}), "one pixel": ("images", {"images": IMAGES + (torch.arange(48) == 7).byte()[:, None, None, None]}),
+}
+
+
+@pytest.mark.parametrize(("name", "data"), OTHER_DATA.values(), ids=OTHER_DATA)
+def test_other_images_or_labels_are_refused_on_resume(interrupted, name, data):
     before = contents(interrupted)
-    with pytest.raises(InputError):
-        fit(out=interrupted, resume=True, labels=labels)
+    with pytest.raises(InputError, match=f"^{name}: "):
+        fit(out=interrupted, resume=True, **data)
     assert contents(interrupted) == before
+
+
+def test_a_run_can_be_made_longer_on_purpose(interrupted):
+    with pytest.raises(InputError, match=r"^epochs: 6 was given; accepted: 4, .*--extend"):
+        fit(replace(TINY, epochs=6), interrupted, resume=True)
+    model, history = fit(replace(TINY, epochs=6), interrupted, resume=True, extend=True)
+    assert [record["epoch"] for record in history] == [1, 2, 3, 4, 5, 6]
+    assert history[:2] == fit()[1][:2]  # what was done is kept, with the rates of the shorter schedule
+    assert history[-1]["lr"] == pytest.approx(TINY.lr * FINAL_LR)
+    again, same = fit(replace(TINY, epochs=6), interrupted, resume=True)  # the longer run is now the run
+    assert same == history
+    for shorter in ({"epochs": 5}, {"epochs": 6, "max_steps": 3}):
+        with pytest.raises(InputError, match=r"^(epochs|max_steps): "):
+            fit(replace(TINY, **shorter), interrupted, resume=True, extend=True)
+
+
+def test_a_run_without_an_end_of_its_own_may_get_none_and_steps_may_become_more(tmp_path):
+    fit(replace(TINY, max_steps=4), tmp_path)
+    assert len(fit(replace(TINY, max_steps=8), tmp_path, resume=True, extend=True)[1]) == 3
+    assert len(fit(TINY, tmp_path, resume=True, extend=True)[1]) == 4  # to the end of its epochs
+
+
+def test_a_folder_belongs_to_one_run_at_a_time(tmp_path):
+    claim = "import sys, time; from pathlib import Path; from jepa_utils.checkpoint import claimed\nwith claimed(Path(sys.argv[1])): print('mine', flush=True); time.sleep(60)"
+    other = subprocess.Popen([sys.executable, "-c", claim, str(tmp_path)], stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    try:
+        assert other.stdout.readline() == "mine\n"
+        with pytest.raises(InputError, match=r"^out: .*a folder that no other run is using"):
+            fit(out=tmp_path)
+    finally:
+        other.kill()  # the claim ends with the process, however it ends
+        other.wait()
+    (tmp_path / ".checkpoint.pt.123.part").write_bytes(b"left by a killed save")
+    fit(replace(TINY, epochs=1), tmp_path)
+    assert contents(tmp_path).keys() == {"checkpoint.pt", "history.json"}
+
+
+def test_a_claim_may_be_nested_and_is_given_back_only_at_the_end(tmp_path):
+    with claimed(tmp_path):
+        with claimed(tmp_path):
+            pass
+        assert (tmp_path / ".lock").exists()
+    assert list(tmp_path.iterdir()) == []
 
 
 def rewrite(change):
@@ -175,7 +229,7 @@ def test_a_loss_that_is_not_finite_names_step_and_term_and_keeps_the_last_good_c
         return {"prediction": z.square().mean(), "spread": z.std() * (float("nan") if now >= step else 1)}
 
     def on_epoch(epoch, model):
-        saved.update(contents(tmp_path))
+        saved.update({name: content for name, content in contents(tmp_path).items() if name != ".lock"})  # held, still
 
     with pytest.raises(FloatingPointError, match=f"^step {step}: .*spread = nan.*; the last good checkpoint is {tmp_path / Checkpoint.NAME}"):
         fit(out=tmp_path, loss=loss, on_epoch=on_epoch)
@@ -193,10 +247,9 @@ def test_a_rate_far_too_high_ends_in_an_error_and_not_in_numbers():
 def test_a_save_that_dies_midway_leaves_the_old_checkpoint_and_no_other_file(interrupted, monkeypatch, error):
     before = contents(interrupted)
 
-    def dies(state, path):
-        with open(path, "wb") as file:
-            file.write(b"half a checkpoint")
-            os.fsync(file.fileno())
+    def dies(state, file):
+        file.write(b"half a checkpoint")
+        file.flush()
         raise error
 
     monkeypatch.setattr(torch, "save", dies)

@@ -20,11 +20,11 @@ import training
 from other_device import OtherDevice
 from torch import nn
 
-from jepa_utils import augment, losses, models, probe, runtime, train
+from jepa_utils import augment, encoders, losses, probe, runtime, train
+from jepa_utils.config import CHOICES
 from jepa_utils.data import Dataset
-from jepa_utils.models import embeddings, settle_batchnorm
+from jepa_utils.models import build_model, embeddings, settle_batchnorm
 from jepa_utils.spectra import collapse_report
-from jepa_utils.train import OPTIMIZERS, build_model
 
 DEVICE = other_device.NAME
 IMAGES, LABELS = training.IMAGES[:12], training.LABELS[:12]
@@ -48,13 +48,13 @@ def same_everywhere():
     with (
         patch.object(runtime, "fast_bf16", lambda device: False),
         patch.object(train, "LOG_EVERY", LOOK_EVERY),
-        patch.object(models, "ViT", shallow_vit),
+        patch.object(encoders, "ViT", shallow_vit),
         nn.attention.sdpa_kernel(nn.attention.SDPBackend.MATH),  # the fused kernels are each device's own
     ):
         yield
 
 
-def shallow_vit(dobs, width, depth, *sizes, vit=models.ViT):
+def shallow_vit(dobs, width, depth, *sizes, vit=encoders.ViT):
     """Two blocks: the other ten would only take longer."""
     return vit(dobs, width, 2, *sizes)
 
@@ -96,7 +96,7 @@ LOSSES = ({"loss_type": "vc"}, {"loss_type": "vicreg"}, {"loss_type": "bcs"},
 PREDICTORS = ({"projector": "8-8"}, {"predictor": "mlp", "views": 3}, {"predictor": "conv"})
 VIT = {"model_type": "vit_s", "patch_size": 16, "max_steps": 2}
 CASES = [  # all pairs of a loss, a predictor and an optimizer
-    *(LOSSES[i] | PREDICTORS[j] | {"optimizer": OPTIMIZERS[(i + j) % 3]} for i, j in product(range(5), range(3))),
+    *(LOSSES[i] | PREDICTORS[j] | {"optimizer": CHOICES["optimizer"][(i + j) % 3]} for i, j in product(range(5), range(3))),
     VIT, VIT | {"optimizer": "lars", "loss_type": "bcs", "micro_batch": 3},
     VIT | {"optimizer": "muon", "predictor": "conv", "max_steps": 1},
     {"model_type": "resnet", "loss_type": "vicreg", "projector": "16-8", "max_steps": 1},
@@ -142,7 +142,7 @@ def stopped_and_resumed(config, out):
             return run(config, DEVICE, out=out, resume=True)
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("optimizer", CHOICES["optimizer"])
 def test_a_training_elsewhere_can_be_resumed(elsewhere, tmp_path, optimizer):
     if optimizer != "adamw":
         pytest.importorskip("timm")
@@ -254,7 +254,7 @@ def test_a_copy_by_anything_but_to_device_is_noticed(elsewhere):
 
 def with_forgotten_buffers():
     """`watched` with a model whose normalisation has plain attributes, which `Module.to` leaves behind."""
-    with patch.object(models.Normalize, "register_buffer", lambda *names: setattr(*names)):
+    with patch.object(encoders.Normalize, "register_buffer", lambda *names: setattr(*names)):
         return watched(TINY)
 
 

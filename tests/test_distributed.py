@@ -13,7 +13,7 @@ import torch.multiprocessing as mp
 from conftest import ROOT
 from training import IMAGES, TINY, fit, tiny_vit, without
 
-from jepa_utils import distributed, runtime, train
+from jepa_utils import distributed, models, runtime
 from jepa_utils.runtime import InputError
 from jepa_utils.train import build_loss
 
@@ -105,13 +105,13 @@ def test_three_optimizer_steps_in_two_processes_are_three_in_one(tmp_path, full_
 
 def run_vit(config):
     """`run` in a process of its own, with a small ViT."""
-    train.build_encoder = tiny_vit
+    models.build_encoder = tiny_vit
     return run(config)
 
 
 def test_micro_batches_in_two_processes_are_the_whole_batch_in_one(tmp_path, full_precision, monkeypatch):
     config = replace(TINY, model_type="vit_s", loss_type="vicreg", projector="16-8", optimizer="lars", lr=0.1, epochs=1)
-    monkeypatch.setattr(train, "build_encoder", tiny_vit)
+    monkeypatch.setattr(models, "build_encoder", tiny_vit)
     alone = run(config)
     for shared in together(tmp_path, run_vit, replace(config, micro_batch=3)):  # of the 16 views that each process has
         assert_same_run(shared, alone)

@@ -68,5 +68,5 @@ def test_an_import_leaves_random_numbers_threads_memory_and_disk_alone(tmp_path)
         assert report["would have been seen"]
     functions = {"keep_freed_memory", "choose_threads", "step_seconds", "budget", "environment", "pick_device"}
     assert {name for name in report["called"] if name.rsplit(".")[-1] in functions} == set()
-    assert "jepa_utils.train.TrainConfig" in report["called"]  # class bodies run at import: the profile saw what did
+    assert "jepa_utils.config.TrainConfig" in report["called"]  # class bodies run at import: the profile saw what did
     assert list(home.iterdir()) == list(cwd.iterdir()) == []

@@ -223,10 +223,75 @@ def test_sigregs_memory_is_that_of_its_slices_whatever_the_points(points):
 
 
 @each_regularizer
-@pytest.mark.parametrize(("shape", "parameter"), [((2, 1, 4), "batch_size"), ((8, 4), "z"), ((2, 8, 4, 4), "z")], ids=str)
+@pytest.mark.parametrize(("shape", "parameter"), [
+    ((2, 1, 4), "batch_size"), ((8, 4), "z"), ((2, 8, 4, 4), "z"), ((0, 8, 4), "z"), ((2, 8, 0), "z"),
+], ids=str)
 def test_embeddings_without_a_batch_statistic_are_refused(regularizer, shape, parameter):
     with pytest.raises(InputError, match=f"^{parameter}: "):
         regularizer(torch.randn(shape))
+
+
+Z = torch.randn(2, 8, 4, generator=torch.Generator().manual_seed(0))
+# what is given, the call, the parameter that the error names
+BAD = [
+    ("whole numbers", lambda: losses.variance(Z.long()), "z"),
+    ("truth values", lambda: losses.covariance(Z > 0), "z"),
+    ("complex numbers", lambda: losses.sigreg(Z.cfloat(), directions(4)), "z"),
+    ("a list", lambda: losses.vicreg(Z.tolist()), "z"),
+    ("an array", lambda: losses.vc(Z.numpy()), "z"),
+    ("one view", lambda: losses.invariance(Z[:1]), "views"),
+    ("a guess without its axis of views", lambda: losses.prediction(Z[0], Z), "predicted"),
+    ("a guess of other images", lambda: losses.prediction(Z[:1, :7], Z), "predicted"),
+    ("one image's guess for all", lambda: losses.prediction(Z[:1, :1], Z), "predicted"),
+    ("one dimension's guess for all", lambda: losses.vicreg(Z, Z[..., :1]), "predicted"),
+    ("more guesses than views", lambda: losses.vc(Z, torch.cat([Z, Z])), "predicted"),
+    ("no guess", lambda: losses.bcs(Z, Z[:0]), "predicted"),
+    ("guesses in whole numbers", lambda: losses.prediction(Z.long(), Z), "predicted"),
+    ("directions of other dimensions", lambda: losses.sigreg(Z, directions(5)), "directions"),
+    ("directions, turned", lambda: losses.sigreg(Z, directions(4).T), "directions"),
+    ("one direction without its axis", lambda: losses.sigreg(Z, torch.ones(4)), "directions"),
+    ("no direction", lambda: losses.sigreg(Z, torch.ones(4, 0)), "directions"),
+    ("directions in whole numbers", lambda: losses.sigreg(Z, torch.ones(4, 2, dtype=torch.long)), "directions"),
+    ("no slices", lambda: losses.bcs(Z, slices=0), "slices"),
+    ("half a slice", lambda: losses.random_directions(4, 0.5, 0), "slices"),
+    ("no dimensions", lambda: losses.random_directions(0, 4, 0), "D"),
+    ("one frequency", lambda: losses.bcs(Z, points=1), "points"),
+    ("a fraction of frequencies", lambda: losses.frequencies(7.5), "points"),
+    ("no range of frequencies", lambda: losses.sigreg(Z, directions(4), t_max=0.0), "t_max"),
+    ("an endless range of frequencies", lambda: losses.frequencies(10, math.inf), "t_max"),
+    ("a range that is no number", lambda: losses.frequencies(10, math.nan), "t_max"),
+    ("a scale nobody knows", lambda: losses.bcs(Z, scale="paper"), "scale"),
+]
+
+
+@pytest.mark.parametrize(("what", "call", "parameter"), BAD, ids=[row[0] for row in BAD])
+def test_what_cannot_be_used_is_refused_by_name(what, call, parameter):
+    with pytest.raises(InputError, match=f"^{parameter}: "):
+        call()
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf], ids=str)
+@pytest.mark.parametrize("shape", [(2, 8, 1), *SHAPES], ids=str)
+def test_what_is_not_finite_shows_in_every_term(shape, bad):
+    z = torch.tensor(embeddings(*shape)).float()
+    z[0, 1, 0] = bad
+    for terms in (losses.vicreg(z), losses.vc(z), losses.bcs(z), losses.bcs(z, lmbd=0.5, scale="lejepa")):
+        assert not any(term.isfinite() for term in terms.values()), terms
+
+
+@pytest.mark.parametrize("D", [1, 9])
+def test_the_covariance_term_is_never_below_zero_and_its_gradient_is_right_there(D):
+    """Dimensions that are uncorrelated but for rounding, in which the difference of two sums may be negative."""
+    for seed in range(20):
+        z = torch.zeros(1, 8, D)
+        z[0, :, 0] = torch.randn(8, generator=torch.Generator().manual_seed(seed))
+        z.requires_grad_()
+        value = losses.covariance(z)
+        value.backward()
+        assert value >= 0
+        assert value <= 1e-6
+        assert z.grad.abs().max() < 1e-5
+        assert D > 1 or value == 0
 
 
 @pytest.mark.parametrize("loss", [losses.invariance, losses.vicreg, losses.vc, losses.bcs])

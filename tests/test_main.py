@@ -10,9 +10,11 @@ import pytest
 import torch
 from conftest import ROOT
 from PIL import Image
-from shell import SMALL, files, one_error_line, strict_json
+from shell import SMALL, figures, files, one_error_line, strict_json
 
-from jepa_utils.models import build_encoder
+from jepa_utils.config import TrainConfig
+from jepa_utils.encoders import load_encoder
+from jepa_utils.recipes import recipe
 
 main = importlib.import_module("main")
 
@@ -73,7 +75,7 @@ def test_the_described_commands_run_on_cifar10(tmp_path, cifar10_folder, command
     assert strict_json((out / "metrics.json").read_text(encoding="utf-8")) == metrics
     config = strict_json((out / "config.json").read_text(encoding="utf-8"))
     assert (config["projector"], config["dobs"], config["predictor"]) == ("2048-2048-2048", 3, "identity")
-    build_encoder(config["model_type"], 3, patch_size=config["patch_size"]).load_state_dict(torch.load(out / "encoder.pt", weights_only=True))
+    assert load_encoder(out)(torch.zeros(1, 3, 32, 32)).shape == (1, {"resnet": 512, "vit_s": 384}[asked["model_type"]])
     for name in ("checkpoint.pt", "encoder.pt"):  # hundreds of megabytes that nobody will look at
         (out / name).unlink()
 
@@ -112,24 +114,41 @@ def test_the_default_run_probes_digit_present_or_absent(call):
     assert files(metrics["out"]).keys() == {"checkpoint.pt", "config.json", "encoder.pt", "history.json", "metrics.json"}
 
 
-def test_documented_defaults_are_the_parsed_ones(call, monkeypatch):
-    parsed = []
-    monkeypatch.setattr(main, "run", lambda arguments: parsed.append(arguments) or {})
-    call("")
-    resolved, images, notice = main.resolve(parsed[0])
-    assert {name: getattr(resolved, name) for name in DOCUMENTED} == DOCUMENTED
-    assert (images.train_images.shape[1:], notice) == ((1, 32, 32), "")
+def test_documented_defaults_are_the_parsed_ones():
+    config, options, given = main.parse([])
+    assert (vars(config) | vars(options)).items() >= DOCUMENTED.items()
+    resolved, images, notice = main.resolve(config, options, given)
+    assert (images.train_images.shape[1:], resolved.task, notice) == ((1, 32, 32), "present", "")
 
 
 @pytest.mark.parametrize(("options", "micro_batch"), [
     ("", 0), ("--model_type resnet", 0), ("--model_type vit_s", 16), ("--model_type vit_b", 8),
     ("--model_type vit_s --micro_batch 0", 0), ("--model_type vit_s --micro_batch 5", 5),
 ])
-def test_vits_are_trained_in_micro_batches_unless_told_otherwise(call, monkeypatch, cifar10_folder, options, micro_batch):
-    parsed = []
-    monkeypatch.setattr(main, "run", lambda arguments: parsed.append(arguments) or {})
-    assert call(f"{options} --dataset cifar10 --batch_size 8").code == 0
-    assert main.resolve(parsed[0])[0].micro_batch == micro_batch
+def test_vits_are_trained_in_micro_batches_unless_told_otherwise(options, micro_batch):
+    assert main.parse(shlex.split(options))[0].micro_batch == micro_batch
+
+
+def test_a_recipe_by_name_is_taken_whole_and_other_options_change_it():
+    config, options, _ = main.parse(["--recipe", "laptop-vicreg-10min", "--seed", "3", "--lr", "0.01"])
+    assert config == recipe("laptop-vicreg-10min", seed=3, lr=0.01)
+    assert options.recipe == "laptop-vicreg-10min"
+
+
+def test_a_recipes_data_are_never_replaced_as_those_of_a_model_type_are(call):
+    done = call("--recipe laptop-vicreg-10min --limit 64")
+    assert done.code == 2
+    assert one_error_line(done.err, "JEPA_DATA")
+
+
+def test_a_run_is_resumed_without_repeating_its_options(call):
+    first = call(f"{SMALL} --predictor identity --loss_type vicreg --projector 8-8 --out here --json".replace("--hpre 4 ", ""))
+    again = call("--resume --out here --json")
+    assert (first.code, again.code) == (0, 0), again.err
+    assert figures(strict_json(again.out[-1])) == figures(strict_json(first.out[-1]))
+    longer = call("--resume --extend --epochs 3 --out here --json")
+    assert strict_json(longer.out[-1])["epochs"] == 3
+    assert strict_json(Path("here/config.json").read_text(encoding="utf-8"))["epochs"] == 3
 
 
 def test_without_a_folder_of_its_own_a_run_is_kept_where_jepa_runs_says(call, monkeypatch, tmp_path):
@@ -149,7 +168,7 @@ def test_help_explains_every_option(call):
     done = call("--help")
     assert done.code == 0
     text = "\n".join(done.out)
-    for field in fields(main.Arguments):
+    for field in (*fields(TrainConfig), *fields(main.Options)):
         explained = text.split(f"  --{field.name} ", 1)[1].split("\n  --")[0]
         assert len(explained.split()) > 3, field.name
 
@@ -157,16 +176,23 @@ def test_help_explains_every_option(call):
 # ----------------------------------------------------------------------------------------------- bad input
 
 
-@pytest.mark.parametrize(("options", "name"), [
+BAD = [
     ("--dataset mnist", "dataset"), ("--loss_type simclr", "loss_type"), ("--model_type resnet50", "model_type"), ("--batch_size 1", "batch_size"),
     ("--cov_coeff -1", "cov_coeff"), ("--std_coeff nan", "std_coeff"), ("--lmbd inf", "lmbd"), ("--lr nan", "lr"), ("--dobs 2", "dobs"),
     ("--batch_size 65", "batch_size"), ("--limit 1", "limit"), ("--probe_epochs 0", "probe_epochs"), ("--augmentation sepia", "augmentation"),
-    ("--predictor identity --projector wide", "projector"), ("--predictor identity --model_type vit_s --patch_size 5", "patch_size"),
-    ("--micro_batch 8", "micro_batch"), ("--micro_batch -1", "micro_batch"),
+    ("--projector wide", "projector"), ("--model_type vit_s", "henc"),
+    ("--micro_batch 8", "micro_batch"), ("--micro_batch -1", "micro_batch"), ("--seed -1", "seed"), ("--seed 99999999999999999999", "seed"),
+    ("--data_path pictures", "data_path"), ("--data_path pictures --dataset cifar10", "data_path"), ("--extend", "extend"),
+    ("--lmbd 3", "lmbd"), ("--patch_size 4", "patch_size"), ("--sim_loss_weight 1", "sim_loss_weight"), ("--loss_type vicreg --cov_coeff 1", "cov_coeff"),
+    ("--model_type resnet --predictor identity", "henc"), ("--recipe laptop-simclr", "recipe"), ("--recipe laptop-vicreg", "hpre"),
+    ("--dataset folder --data_path ~/no/such/folder", "data_path"), ("--batch 8", "batch"), ("--limit many", "limit"),
     ("--optimizer sgd", "optimizer"), ("--device abacus", "device"), ("--dataset folder", "data_path"), ("--dataset folder --data_path .", "data_path"),
     ("--dataset cifar10 --task present", "task"), ("--task count", "task"), ("--resume", "resume"),
     ("--epochs ten", "epochs"), ("--no_such_option 1", "no_such_option"),
-])
+]
+
+
+@pytest.mark.parametrize(("options", "name"), BAD)
 def test_bad_input_is_one_line_that_names_the_parameter_and_leaves_no_file(call, options, name):
     done = call(f"{SMALL} {options}")
     assert done.code == 2

@@ -9,10 +9,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from training import TINY, Interrupted, fit, interrupt_after, tiny_vit
 
-from jepa_utils import runtime, train
-from jepa_utils.models import JEPA, Encoder, Normalize, ViT
+from jepa_utils import models, runtime
+from jepa_utils.config import TrainConfig
+from jepa_utils.encoders import Encoder, Normalize, ViT
+from jepa_utils.models import JEPA, build_model
 from jepa_utils.runtime import InputError, generator
-from jepa_utils.train import TrainConfig, build_model, flops_per_view
+from jepa_utils.train import flops_per_view
 
 PARTS = (1, 4, 5, 12, 100)  # of twelve images: dividing them, or not, or all
 RECIPES = {
@@ -27,7 +29,7 @@ VIT = TrainConfig(model_type="vit_s", dobs=3, hpre=4)
 @pytest.fixture
 def small(monkeypatch):
     """ViTs of a few thousand weights, and full precision."""
-    monkeypatch.setattr(train, "build_encoder", tiny_vit)
+    monkeypatch.setattr(models, "build_encoder", tiny_vit)
     monkeypatch.setattr(runtime, "precision", lambda device: torch.float32)
 
 
@@ -44,7 +46,7 @@ def loss(z, predicted):
 
 def outcome(config, dtype=torch.float64):
     """What a model gives for a batch, the statistics that its norms keep, and the gradient of every weight."""
-    model = build_model(config.validate()).to(dtype).train()
+    model = build_model(config).to(dtype).train()
     h, z, predicted = model(views())
     value = loss(z, predicted)
     value.backward()
@@ -172,18 +174,17 @@ def test_operations_computed_a_second_time_are_not_counted_as_training(small):
 
 @pytest.mark.parametrize("model_type", ["resnet5", "resnet"])
 def test_encoders_with_batchnorm_are_refused_by_name(model_type):
-    config = TrainConfig(model_type=model_type, dobs=3, micro_batch=4)
     with pytest.raises(InputError, match=f"^micro_batch: 4 was given; accepted: 0 with {model_type}: its BatchNorm"):
-        config.validate()
-    assert replace(config, micro_batch=0).validate()
+        TrainConfig(model_type=model_type, dobs=3, micro_batch=4)
+    TrainConfig(model_type=model_type, dobs=3, micro_batch=0)
 
 
 @pytest.mark.parametrize("micro_batch", [-1, 1.5, float("nan")])
 def test_what_is_no_number_of_images_is_refused_by_name(micro_batch):
     with pytest.raises(InputError, match=r"^micro_batch: .*a whole number of at least 0"):
-        replace(VIT, micro_batch=micro_batch).validate()
+        replace(VIT, micro_batch=micro_batch)
     for good in (0, 1, 32):
-        replace(VIT, micro_batch=good).validate()
+        replace(VIT, micro_batch=good)
 
 
 @pytest.mark.slow

@@ -3,17 +3,11 @@ import torch
 import torchvision
 from torch import nn
 
-from jepa_utils.models import (
-    Normalize,
-    build_encoder,
-    build_predictor,
-    build_projector,
-    count_parameters,
-    partial_views,
-    positions_as_samples,
-)
+from jepa_utils.augment import partial_views
+from jepa_utils.config import TrainConfig
+from jepa_utils.encoders import Normalize, build_encoder
+from jepa_utils.models import build_model, build_predictor, build_projector, count_parameters, positions_as_samples
 from jepa_utils.runtime import InputError
-from jepa_utils.train import TrainConfig, build_model
 
 
 def resnet5_parameters(dobs, henc, dstc):

@@ -500,19 +500,16 @@ def test_an_unlabelled_folder_is_one_class(tmp_path):
 
 
 @pytest.mark.slow
-def test_train_from_disk_reads_the_very_same_pictures(tmp_path, monkeypatch):
+@pytest.mark.parametrize("workers", [0, 2])
+def test_train_from_disk_reads_the_very_same_pictures(tmp_path, monkeypatch, workers):
     monkeypatch.syspath_prepend(str(ROOT / "scripts"))
-    from train_from_disk import loader
+    from train_from_disk import packed
 
     for i, (name, write, _) in enumerate(KINDS.values()):
         (tmp_path / "ab"[i % 2]).mkdir(exist_ok=True)
         write(tmp_path / "ab"[i % 2] / f"{i}{name[1:]}")
-    ours = data.folder(tmp_path)
-    images, labels = next(iter(loader(tmp_path, len(KINDS), 0)))
-    assert (images.dtype, labels.dtype) == (torch.uint8, torch.int64)
-
-    def pairs(images, labels):
-        return sorted((label, image.numpy().tobytes()) for image, label in zip(images, labels.tolist(), strict=True))
-
-    expected = torch.cat([ours.train_images, ours.test_images]), torch.cat([ours.train_labels, ours.test_labels])
-    assert pairs(images, labels) == pairs(*expected)
+    files = [file for group in pictures.find(tmp_path).values() for file in group]
+    kept = packed(files, workers, tmp_path / "out")
+    assert torch.equal(kept, pictures.read_all(files))
+    monkeypatch.setattr(pictures, "read", lambda file: pytest.fail("read again"))
+    assert torch.equal(packed(files, 0, tmp_path / "out"), kept)

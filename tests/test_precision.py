@@ -9,8 +9,10 @@ from training import TINY, Interrupted, assert_same_weights, fit, interrupt_afte
 
 from jepa_utils import runtime, train
 from jepa_utils.checkpoint import Checkpoint
+from jepa_utils.config import CHOICES
+from jepa_utils.models import build_model
 from jepa_utils.runtime import generator
-from jepa_utils.train import build_model, build_optimizer, train_step
+from jepa_utils.train import build_optimizer, train_step
 
 CPU = torch.device("cpu")
 
@@ -94,7 +96,7 @@ class Steps:
     """Training steps on the same views, with a loss that weighs what each step asks for."""
 
     def __init__(self, scaler, **changes):
-        self.config = replace(TINY, **changes).validate()
+        self.config = replace(TINY, **changes)
         self.model = build_model(self.config).train()
         self.optimizer, self.scaler = build_optimizer(self.config, self.model), scaler
 
@@ -121,7 +123,7 @@ def assert_same_state(state, other):
             assert torch.equal(torch.as_tensor(value), torch.as_tensor(other[1][number][name])), name
 
 
-@pytest.mark.parametrize("optimizer", train.OPTIMIZERS)
+@pytest.mark.parametrize("optimizer", CHOICES["optimizer"])
 def test_an_overflowing_gradient_changes_no_weight_and_halves_the_scale(float16, optimizer):
     steps = Steps(runtime.grad_scaler(CPU), optimizer=optimizer)
     start = steps.state()

@@ -1,3 +1,4 @@
+import math
 from contextlib import nullcontext
 
 import numpy as np
@@ -6,8 +7,8 @@ import torch
 from sklearn.linear_model import LogisticRegression
 
 from jepa_utils import probe
-from jepa_utils.models import build_encoder
-from jepa_utils.runtime import generator
+from jepa_utils.encoders import build_encoder
+from jepa_utils.runtime import InputError, generator
 
 CLASSES = 4
 PROBES = {"linear": probe.linear_probe, "sgd": probe.linear_probe_sgd, "knn": probe.knn_probe}
@@ -216,3 +217,138 @@ def test_accuracy_is_the_percentage_of_rows_led_by_their_label():
 def test_raw_pixels_are_the_flattened_images():
     images = torch.randint(0, 256, (3, 2, 4, 5), dtype=torch.uint8)
     np.testing.assert_allclose(probe.raw_pixels(images), images.numpy().reshape(3, 40) / 255, rtol=1e-6)
+
+
+(H, Y), (TEST_H, TEST_Y) = blobs(60, F=6), blobs(40, F=6, seed=1)
+SPOILT_H, SPOILT_Y = {  # what is given: features, labels
+    "a vector": lambda h: h[:, 0], "a table of tables": lambda h: h[None], "no feature": lambda h: h[:, :0], "no image": lambda h: h[:0],
+    "whole numbers": lambda h: h.long(), "a hole": lambda h: h.masked_fill(torch.eye(len(h), 6) > 0, math.nan),
+    "infinity": lambda h: h / 0, "what float32 cannot hold": lambda h: 1e300 * h.double(), "an array": lambda h: h.numpy(),
+}, {
+    "one too few": lambda y: y[1:], "floats": lambda y: y.float(), "truth values": lambda y: y > 1, "negative": lambda y: y - 1,
+    "one-hot": lambda y: torch.nn.functional.one_hot(y), "a column": lambda y: y[:, None], "a list": lambda y: y.tolist(),
+}
+
+
+def spoilt(run, place, spoil):
+    sets = [H, Y, TEST_H, TEST_Y]
+    sets[place] = spoil(sets[place])
+    return run(*sets)
+
+
+# what is given, the call, the parameter that the error names
+BAD = [
+    *((f"{name}, {parameter}: {what}", lambda run=run, place=place, spoil=spoil: spoilt(run, place, spoil), parameter)
+      for name, run in PROBES.items()
+      for place, parameter in enumerate(("train_h", "train_y", "test_h", "test_y"))
+      for what, spoil in (SPOILT_Y if place % 2 else SPOILT_H).items()),
+    *((f"{name}: other features in the test set", lambda run=run: run(H, Y, TEST_H[:, 1:], TEST_Y), "test_h") for name, run in PROBES.items()),
+    ("standardize: one image", lambda: probe.standardize(H[:1], TEST_H), "train_h"),
+    ("standardize: other features", lambda: probe.standardize(H, TEST_H[:, 1:]), "test_h"),
+    ("no penalty", lambda: probe.linear_probe(H, Y, TEST_H, TEST_Y, ()), "penalties"),
+    ("a negative penalty", lambda: probe.linear_probe(H, Y, TEST_H, TEST_Y, (0.1, -0.1)), "penalties"),
+    ("a penalty that is no number", lambda: probe.linear_probe(H, Y, TEST_H, TEST_Y, (math.nan,)), "penalties"),
+    ("fit: negative penalty", lambda: probe.fit_logistic(H, Y, -1.0), "penalty"),
+    ("fit: infinite penalty", lambda: probe.fit_logistic(H, Y, math.inf), "penalty"),
+    ("fit: labels missing", lambda: probe.fit_logistic(H, Y[1:], 0.1), "y"),
+    ("fit: a class without weights", lambda: probe.fit_logistic(H, Y, 0.1, (torch.zeros(6, 2), torch.zeros(2))), "y"),
+    ("fit: a hole", lambda: probe.fit_logistic(SPOILT_H["a hole"](H), Y, 0.1), "h"),
+    ("fit: squares beyond float32", lambda: probe.fit_logistic(1e30 * H, Y, 0.1), "h"),
+    ("no neighbour", lambda: probe.knn_probe(H, Y, TEST_H, TEST_Y, k=0), "k"),
+    ("a fraction of neighbours", lambda: probe.knn_probe(H, Y, TEST_H, TEST_Y, k=1.5), "k"),
+    ("temperature 0", lambda: probe.knn_probe(H, Y, TEST_H, TEST_Y, temperature=0), "temperature"),
+    ("negative temperature", lambda: probe.knn_probe(H, Y, TEST_H, TEST_Y, temperature=-0.07), "temperature"),
+    ("no epoch", lambda: probe.linear_probe_sgd(H, Y, TEST_H, TEST_Y, epochs=0), "epochs"),
+    ("no batch", lambda: probe.linear_probe_sgd(H, Y, TEST_H, TEST_Y, batch_size=0), "batch_size"),
+    ("no learning rate", lambda: probe.linear_probe_sgd(H, Y, TEST_H, TEST_Y, lr=0.0), "lr"),
+    ("one image to split", lambda: probe.validation_split(1), "N"),
+    ("no share", lambda: probe.validation_split(10, 0.0), "share"),
+    ("all of it", lambda: probe.validation_split(10, 1.0), "share"),
+    ("accuracy: NaN", lambda: probe.accuracy(torch.full((3, 2), math.nan), torch.zeros(3).long()), "scores"),
+    ("accuracy: labels as a column", lambda: probe.accuracy(torch.zeros(3, 2), torch.zeros(3, 1).long()), "y"),
+    ("online: negative labels", lambda: probe.OnlineProbe(6, Y - 1), "labels"),
+    ("online: labels in floats", lambda: probe.OnlineProbe(6, Y.float()), "labels"),
+    ("online: no labels", lambda: probe.OnlineProbe(6, Y[:0]), "labels"),
+    ("online: other features", lambda: probe.OnlineProbe(5, Y).step(H[:8], torch.arange(8)), "h"),
+    ("online: other images", lambda: probe.OnlineProbe(6, Y).step(H[:7], torch.arange(8)), "h"),
+    ("online: one image", lambda: probe.OnlineProbe(6, Y).step(H[:1], torch.arange(1)), "h"),
+    ("pixels out of range", lambda: probe.raw_pixels(torch.full((2, 3, 4, 4), 255.0)), "images"),
+]
+
+
+@pytest.mark.parametrize(("what", "call", "parameter"), BAD, ids=[row[0] for row in BAD])
+def test_what_cannot_be_used_is_refused_by_name(what, call, parameter):
+    with pytest.raises(InputError, match=f"^{parameter}: "):
+        call()
+
+
+@each_probe
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64], ids=str)
+def test_features_of_any_precision_are_read_as_float32(run, dtype):
+    h, test_h = (x.to(dtype) for x in (H, TEST_H))
+    assert run(h, Y, test_h, TEST_Y) == run(h.float(), Y, test_h.float(), TEST_Y)
+
+
+@each_probe
+def test_labels_of_any_whole_type_are_read(run):
+    assert run(H, Y.to(torch.uint8), TEST_H, TEST_Y.int()) == run(H, Y, TEST_H, TEST_Y)
+
+
+@each_probe
+@pytest.mark.parametrize("where", ["validation alone", "test alone", "one class", "gaps", "huge numbers", "most classes once"])
+def test_rare_and_missing_classes_are_read(run, where):
+    y, test_y = Y.clone(), TEST_Y.clone()
+    if where == "validation alone":
+        y[probe.validation_split(len(y))[1][0]] = 7
+    elif where == "test alone":
+        test_y[0] = 9
+    elif where == "one class":
+        y, test_y = torch.full_like(y, 3), torch.full_like(test_y, 3)
+    elif where == "most classes once":
+        y = torch.arange(len(y))
+    else:
+        y, test_y = (10 ** (3 if where == "gaps" else 17) * part for part in (y, test_y))
+    score = run(H, y, TEST_H, test_y)
+    expected = {"one class": 100, "gaps": run(H, Y, TEST_H, TEST_Y), "huge numbers": run(H, Y, TEST_H, TEST_Y)}
+    assert score == expected[where] if where in expected else 0 <= score < 100
+
+
+@each_probe
+def test_dead_and_very_unequal_features_spoil_nothing(run):
+    """Dead ones, a constant one that only the test set breaks, and all of them dead."""
+    sets = (*blobs(200), *blobs(150, seed=1))
+    more, test_more = torch.zeros(200, 3), torch.zeros(150, 3)
+    more[:, 1] = test_more[:, 1] = 0 if run is probe.knn_probe else 0.1
+    test_more[::2, 2] = 0 if run is probe.knn_probe else 5e4
+    padded = torch.cat([sets[0], more], dim=1), sets[1], torch.cat([sets[2], test_more], dim=1), sets[3]
+    assert run(*padded) == pytest.approx(run(*sets), abs=0.7)
+    assert 0 <= run(torch.zeros(200, 4), sets[1], torch.zeros(150, 4), sets[3]) <= 60
+
+
+def test_standardize_sees_no_unit_however_small_or_large():
+    unit = 10 ** torch.linspace(-30, 30, 10, dtype=torch.float64)
+    for scaled, plain in zip(probe.standardize(*((x.double() * unit).float() for x in (blobs(50)[0], blobs(20, seed=1)[0]))),
+                             probe.standardize(blobs(50)[0], blobs(20, seed=1)[0]), strict=True):
+        torch.testing.assert_close(scaled, plain, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e30])
+@pytest.mark.parametrize("temperature", [1e-4, 0.07])
+def test_neighbours_are_found_at_any_scale_and_temperature(scale, temperature):
+    """exp(1 / 0.01) is more than float32 holds: then all classes with a near neighbour would score the same."""
+    (h, y), (test_h, test_y) = blobs(120, apart=0.4), blobs(100, apart=0.4, seed=1)
+    expected = probe.knn_probe(h, y, test_h, test_y, k=1) if temperature < 0.01 else probe.knn_probe(h, y, test_h, test_y)
+    assert probe.knn_probe(h * scale, y, test_h * scale, test_y, temperature=temperature) == pytest.approx(expected, abs=1.1)
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0, 1e4])
+def test_a_constant_channel_of_a_batch_leaves_the_online_probe_finite(value):
+    head, h = probe.OnlineProbe(6, Y), H.clone()
+    h[:, 2] = value
+    for _ in range(3):
+        assert head.step(h[:16], torch.arange(16))["online_probe"].isfinite()
+    assert all(parameter.isfinite().all() for parameter in head.parameters())
+
+
+def test_the_smallest_split_has_one_image_on_either_side():
+    assert [len(part) for part in probe.validation_split(2, 0.9)] == [1, 1]

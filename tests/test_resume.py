@@ -9,6 +9,9 @@ import pytest
 import torch
 from conftest import ROOT
 from shell import SMALL, figures, files, one_error_line, strict_json
+from training import assert_same_weights
+
+from jepa_utils.encoders import load_encoder
 
 
 @pytest.fixture
@@ -43,8 +46,7 @@ def test_a_run_killed_midway_and_resumed_gives_the_figures_of_an_undisturbed_one
     resumed, undisturbed = call(f"{options} --out killed --resume"), call(f"{options} --out undisturbed")
     assert (resumed.code, undisturbed.code) == (0, 0)
     assert figures(strict_json(resumed.out[-1])) == figures(strict_json(undisturbed.out[-1]))
-    weights, expected = (torch.load(f"{folder}/encoder.pt", weights_only=True) for folder in ("killed", "undisturbed"))
-    assert all(torch.equal(weights[name], expected[name]) for name in expected)
+    assert_same_weights(*(load_encoder(folder) for folder in ("killed", "undisturbed")))
     history = strict_json(Path("killed/history.json").read_text(encoding="utf-8"))
     assert history[: len(done)] == done  # these epochs were not trained again
 
@@ -62,7 +64,7 @@ def test_resuming_a_folder_without_a_checkpoint_starts_the_run(call, trained):
 
 
 @pytest.mark.parametrize(("options", "name"), [
-    ("", "out"), ("--resume --model_type vit_s --patch_size 16", "model_type"), ("--resume --lr 0.5", "lr"), ("--resume --epochs 3", "epochs"),
+    ("", "out"), ("--resume --predictor mlp", "predictor"), ("--resume --lr 0.5", "lr"), ("--resume --epochs 3", "epochs"),
     *(pytest.param(f"--resume --{option}", option.split()[0], marks=pytest.mark.slow) for option in (
         "dobs 3", "task classes", "limit 48", "augmentation nothing", "dataset cifar10 --task classes")),
 ])
@@ -94,13 +96,14 @@ def test_a_place_where_no_folder_can_be_made_is_refused_by_name(call):
 def test_a_full_disk_leaves_no_half_written_encoder(call, monkeypatch):
     save = torch.save
 
-    def full_disk(state, path):
-        if "encoder" in str(path):
-            Path(path).write_bytes(b"half")
+    def full_disk(state, file):
+        if "encoder" in file.name:
+            file.write(b"half")
             raise OSError(28, "No space left on device")
-        save(state, path)
+        save(state, file)
 
     monkeypatch.setattr(torch, "save", full_disk)
-    with pytest.raises(OSError, match="No space left"):
-        call(f"{SMALL} --out here")
+    done = call(f"{SMALL} --out here")
+    assert done.code == 2
+    assert one_error_line(done.err, "No space left on device: 'here/encoder.pt'")
     assert files("here").keys() == {"checkpoint.pt", "config.json", "history.json"}

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from jepa_utils import spectra
-from jepa_utils.runtime import generator
+from jepa_utils.runtime import InputError, generator
 
 
 def cloud(N=200, D=8, seed=0):
@@ -141,3 +141,63 @@ def test_collapse_report_carries_the_figures_that_decide():
     assert report.relative_std == pytest.approx(spread / length)
     assert "60%" in str(report)  # 0.3 / sqrt(0.3^2 + 0.4^2)
     assert "8.0 of 8" in str(report)
+
+
+CLOUD = cloud(20, 4)
+VIEWS = torch.stack([CLOUD, CLOUD + 1])
+HOLED = CLOUD.clone()
+HOLED[3, 1] = float("nan")
+# what is given, the call, the parameter that the error names
+BAD = [
+    *((f"{name} of {what}", lambda call=call, z=z: call(z), "z")
+      for name, call in {"spectrum": spectra.eigenvalues, "effective rank": spectra.effective_rank,
+                         "RankMe": spectra.rankme, "report": spectra.collapse_report}.items()
+      for what, z in {"one image": CLOUD[:1], "views": VIEWS, "a vector": CLOUD[0], "no dimension": CLOUD[:, :0],
+                      "a hole": HOLED, "infinity": CLOUD / 0, "whole numbers": CLOUD.long(), "a list": CLOUD.tolist()}.items()),
+    ("share of one view", lambda: spectra.within_image_share(VIEWS[:1]), "z"),
+    ("share of a cloud without views", lambda: spectra.within_image_share(CLOUD), "z"),
+    ("share of one image", lambda: spectra.within_image_share(VIEWS[:, :1]), "z"),
+    ("share of a hole", lambda: spectra.within_image_share(torch.stack([CLOUD, HOLED])), "z"),
+    ("rank of negative values", lambda: spectra.entropy_rank(torch.tensor([2.0, -1.0])), "values"),
+    ("rank of a hole", lambda: spectra.entropy_rank(torch.tensor([2.0, float("nan")])), "values"),
+    ("rank of a table", lambda: spectra.entropy_rank(CLOUD), "values"),
+    ("rank of nothing", lambda: spectra.entropy_rank(torch.zeros(0)), "values"),
+    ("participation of negative values", lambda: spectra.participation_ratio(torch.tensor([2.0, -1.0])), "eigvals"),
+    ("participation of infinity", lambda: spectra.participation_ratio(torch.tensor([2.0, float("inf")])), "eigvals"),
+    ("no scale", lambda: spectra.collapse_report(CLOUD, 0.0), "scale"),
+    ("a negative scale", lambda: spectra.collapse_report(CLOUD, -1.0), "scale"),
+    ("a scale that is no number", lambda: spectra.collapse_report(CLOUD, float("nan")), "scale"),
+]
+
+
+@pytest.mark.parametrize(("what", "call", "parameter"), BAD, ids=[row[0] for row in BAD])
+def test_what_cannot_be_used_is_refused_by_name(what, call, parameter):
+    with pytest.raises(InputError, match=f"^{parameter}: "):
+        call()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_any_precision_gives_the_figures_of_its_values(dtype):
+    z = CLOUD.to(dtype)
+    assert ranks(z) == ranks(z.double())
+    assert spectra.collapse_report(z) == spectra.collapse_report(z.double())
+
+
+@pytest.mark.parametrize("z", [torch.zeros(5, 3), torch.zeros(5, 1), torch.ones(5, 1)], ids=["zeros", "one zero", "one constant"])
+def test_a_cloud_without_spread_has_finite_figures(z):
+    assert (spectra.eigenvalues(z) == 0).all()
+    assert spectra.effective_rank(z) == 1
+    assert spectra.participation_ratio(torch.zeros(3)) == 0
+    assert spectra.entropy_rank(torch.zeros(3)) == 1
+    assert spectra.collapse_report(z).state == COMPLETE
+
+
+def test_one_dimension_is_a_cloud_too():
+    z = cloud(20, 1)
+    assert spectra.eigenvalues(z).item() == pytest.approx(z.double().var().item())
+    assert ranks(z) == dict.fromkeys(ranks(z), pytest.approx(1))
+
+
+def test_eigenvalues_negative_by_rounding_are_zeros():
+    assert spectra.participation_ratio(torch.tensor([2.0, -1e-9])) == 1
+    assert spectra.entropy_rank(torch.tensor([2.0, -1e-9])) == 1

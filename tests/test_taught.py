@@ -8,8 +8,10 @@ import torch
 from series import PATHS, namespace, read, tagged
 from torch import nn
 
+from jepa_utils.config import TrainConfig
+from jepa_utils.models import build_model
+from jepa_utils.recipes import recipe
 from jepa_utils.runtime import grad_scaler
-from jepa_utils.train import laptop
 
 
 def z(*shape, seed=0):
@@ -30,11 +32,11 @@ BOXES = [torch.tensor(box) for box in ([0, 3, 8, 2], [1, 0, 4, 2], [16, 5, 8, 9]
 # For each taught name: the module that holds its twin, and the arguments to compare them with.
 TAUGHT = {
     "crop": ("augment", [lambda: (pictures(), *BOXES, FLIPS)]),
-    "luma": ("augment", [lambda: (pictures(),)]),
+    "luma": ("pixels", [lambda: (pictures(),)]),
     "blend": ("augment", [lambda: (pictures(), pictures().flip(0), torch.tensor([0.0, 0.5, 1.0, 1.7]))]),
     "adjust_saturation": ("augment", [lambda: (pictures(), torch.tensor([0.0, 0.5, 1.0, 1.7]))]),
-    "ResidualBlock": ("models", [lambda: (3, 3, 1), lambda: (3, 8, 2)]),
-    "resnet5": ("models", [lambda: (3, 8, 4), lambda: (3, 8, 4, (2, 2, 2))]),
+    "ResidualBlock": ("encoders", [lambda: (3, 3, 1), lambda: (3, 8, 2)]),
+    "resnet5": ("encoders", [lambda: (3, 8, 4), lambda: (3, 8, 4, (2, 2, 2))]),
     "prediction": ("losses", [lambda: (z(1, 8, 5, seed=1), z(2, 8, 5)), lambda: (z(3, 8, 5, seed=1), z(3, 8, 5))]),
     "invariance": ("losses", [lambda: (z(2, 8, 5),), lambda: (z(4, 8, 5),)]),
     "eigenvalues": ("spectra", [lambda: (z(20, 5) * torch.tensor([5.0, 2, 1, 0.5, 0.1]) + 3,)]),
@@ -48,7 +50,7 @@ TAUGHT = {
     "frequencies": ("losses", [lambda: (), lambda: (17, 5.0)]),
     "sigreg": ("losses", [lambda: (z(2, 16, 5), z(5, 7, seed=3)), lambda: (z(3, 16, 5), z(5, 7, seed=3), 17, 5.0)]),
     "lr_at": ("train", [lambda: (0, 100, 1e-3), lambda: (4, 100, 1e-3), lambda: (57, 100, 1e-3, 0.1), lambda: (99, 100, 1e-3)]),
-    "flops_per_view": ("train", [lambda: (laptop("vicreg"),), lambda: (laptop("bcs", views=4), 3)]),
+    "flops_per_view": ("train", [lambda: (recipe("laptop-vicreg"),), lambda: (recipe("laptop-bcs", views=4), 3)]),
     "train_step": ("train", []),  # has a test of its own below
     "standardize": ("probe", [lambda: (z(20, 5) * 3 + 1, z(8, 5, seed=4))]),
     "accuracy": ("probe", [lambda: (z(20, 3), labels(20))]),
@@ -114,10 +116,10 @@ def test_the_taught_train_step_makes_the_same_update():
     from jepa_utils import train
 
     taught = namespace(read(taught_names()["train_step"][0]), "taught")["train_step"]
-    config = train.TrainConfig(dobs=3, henc=4, dstc=8, projector="8", loss_type="vicreg")
+    config = TrainConfig(dobs=3, henc=4, dstc=8, projector="8", loss_type="vicreg")
     outcomes = []
     for step_function in (taught, train.train_step):
-        model = train.build_model(config).train()
+        model = build_model(config).train()
         optimizer = train.build_optimizer(config, model)
         views = torch.stack([pictures(8), pictures(8).flip(3)])
         terms, h = step_function(model, train.build_loss(config), optimizer, grad_scaler(views.device), views, 0, 1e-2)

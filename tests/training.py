@@ -4,18 +4,20 @@ import torch
 
 from jepa_utils import train
 from jepa_utils.augment import CIFAR10
-from jepa_utils.models import Encoder, Normalize, ViT
-from jepa_utils.train import TrainConfig, build_loss, build_model
+from jepa_utils.config import TrainConfig
+from jepa_utils.encoders import Encoder, Normalize, ViT
+from jepa_utils.models import build_model
+from jepa_utils.train import build_loss
 
 TINY = TrainConfig(dobs=3, henc=4, dstc=8, stride=2, batch_size=16, epochs=4, slices=8)
 IMAGES = torch.randint(0, 256, (48, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 LABELS = torch.arange(48) % 4
 
 
-def fit(config=TINY, out=None, resume=False, on_epoch=None, loss=None, images=IMAGES, labels=LABELS):
+def fit(config=TINY, out=None, resume=False, on_epoch=None, loss=None, images=IMAGES, labels=LABELS, extend=False):
     """Build a model and train it; the model and its history without the seconds."""
-    model = build_model(config.validate())
-    history = train.train(model, loss or build_loss(config), images, CIFAR10, config, labels, out, resume, on_epoch, progress=False)
+    model = build_model(config)
+    history = train.train(model, loss or build_loss(config), images, CIFAR10, config, labels, out, resume, extend, on_epoch, progress=False)
     return model, without(history, "seconds")
 
 

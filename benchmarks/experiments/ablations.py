@@ -1,6 +1,6 @@
 """What matters at laptop scale: weights, projector, slices, views. Three seeds each, on the embedded digits.
 
-    python benchmarks/ablations.py            trains what assets/ablations.jsonl does not hold yet, then draws
+    python -m benchmarks.experiments.ablations            trains what assets/ablations.jsonl does not hold yet, then draws
 
 Every run sees 6,000 images, 8 views of each: short trainings, for the shape of a curve and not its
 height. All figures are on a validation split.
@@ -12,11 +12,11 @@ import statistics
 from itertools import product
 from pathlib import Path
 
-from search import hold_out, keep, trial
-
 from jepa_utils import data, plots
+from jepa_utils.recipes import recipe
 from jepa_utils.runtime import pick_device
-from jepa_utils.train import laptop
+
+from .search import hold_out, keep, trial
 
 SEEDS = (0, 1, 2)
 IMAGES, VIEWS = 6000, 8  # images to train on; views of each, over the epochs
@@ -54,8 +54,9 @@ def measure(log: Path) -> list[dict]:
 
 def find(runs: list[dict], method: str, changes: dict, seed: int) -> dict | None:
     """The run that had this configuration, however it was written: the recipe's own value may be named or left out."""
-    wanted = laptop(LOSS[method], **BASE | changes)
-    return next((run for run in runs if run["loss"] == LOSS[method] and run["seed"] == seed and laptop(run["loss"], **run["changes"]) == wanted), None)
+    wanted = recipe(f"laptop-{LOSS[method]}", **BASE | changes)
+    same = (run for run in runs if run["loss"] == LOSS[method] and run["seed"] == seed)
+    return next((run for run in same if recipe(f"laptop-{run['loss']}", **run["changes"]) == wanted), None)
 
 
 def draw(runs: list[dict], path: Path) -> None:

@@ -1,7 +1,7 @@
 """Try recipes on a validation split and keep a log of what each gave; the test set is never touched.
 
-    python benchmarks/search.py digits bcs "lmbd=3" "lmbd=3 batch_size=128" --seeds 0 1
-    python benchmarks/search.py cifar10 vicreg "epochs=4" "epochs=4 dstc=512" --log assets/search.jsonl
+    python -m benchmarks.experiments.search digits bcs "lmbd=3" "lmbd=3 batch_size=128" --seeds 0 1
+    python -m benchmarks.experiments.search cifar10 vicreg "epochs=4" "epochs=4 dstc=512" --log assets/search.jsonl
 
 Each argument in quotes is one variant: fields of TrainConfig that differ from the laptop recipe.
 """
@@ -13,16 +13,17 @@ from pathlib import Path
 
 from jepa_utils import data, probe
 from jepa_utils.models import embeddings
+from jepa_utils.recipes import recipe
 from jepa_utils.runtime import environment, pick_device
 from jepa_utils.spectra import collapse_report
-from jepa_utils.train import fit, laptop
+from jepa_utils.train import fit
 
 
 def parse(variant: str, loss_type: str) -> dict:
     """'lmbd=3 epochs=4' -> {"lmbd": 3.0, "epochs": 4}, typed as the recipe's own fields."""
-    recipe = laptop(loss_type)
+    start = recipe(f"laptop-{loss_type}")
     pairs = (pair.split("=") for pair in variant.split())
-    return {name: type(getattr(recipe, name))(value) for name, value in pairs}
+    return {name: type(getattr(start, name))(value) for name, value in pairs}
 
 
 def hold_out(images: data.Dataset) -> data.Dataset:
@@ -41,7 +42,7 @@ def score(encoder, images: data.Dataset) -> float:
 def trial(images: data.Dataset, loss_type: str, changes: dict, seed: int) -> dict:
     """Train one variant and probe it on the held-out part."""
     started = time.perf_counter()
-    model, history = fit(laptop(loss_type, seed=seed, **changes), images, progress=False)
+    model, history = fit(recipe(f"laptop-{loss_type}", seed=seed, **changes), images, progress=False)
     seconds = time.perf_counter() - started
     return {
         "dataset": images.name, "loss": loss_type, "changes": changes, "seed": seed,

@@ -1,6 +1,6 @@
-"""Run a command of main.py once per seed and keep what it gave as a row of the results table.
+"""Train a recipe once per seed and keep what it gave as a row of the results table.
 
-    python benchmarks/measure.py laptop-vicreg --seeds 0 1 2 -- --dataset cifar10 --loss_type vicreg ...
+    python -m benchmarks.experiments.measure laptop-vicreg-10min --seeds 0 1 2
 
 Writes assets/results/NAME.json after every seed; seeds that are there already, from the same
 command, are not run again. `scripts/fill_readme.py` turns the rows into the README's table.
@@ -14,9 +14,10 @@ import sys
 from datetime import date
 from pathlib import Path
 
+from jepa_utils.recipes import RECIPES
 from jepa_utils.runtime import save_json
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def run(words: list[str], seed: int, out: Path) -> tuple[dict, dict]:
@@ -28,15 +29,16 @@ def run(words: list[str], seed: int, out: Path) -> tuple[dict, dict]:
 
 
 def main() -> None:
-    after = "After -- the options of main.py, without --seed and --out."
+    after = "After -- more options of main.py, for a trial; what the results table shows has none."
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], epilog=after)
-    parser.add_argument("name")
+    parser.add_argument("name", choices=RECIPES)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--results", type=Path, default=ROOT / "assets" / "results")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="where the runs themselves are kept")
     given = sys.argv[1:]
     cut = given.index("--") if "--" in given else len(given)
-    options, words = parser.parse_args(given[:cut]), given[cut + 1 :]
+    options = parser.parse_args(given[:cut])
+    words = ["--recipe", options.name, *given[cut + 1 :]]
     path, command = options.results / f"{options.name}.json", shlex.join(["python", "main.py", *words])
     row = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     if row.get("command") != command:

@@ -1,0 +1,1 @@
+"""What was tried, and how the rows of the results table were made."""

@@ -1,0 +1,61 @@
+"""Configurations by name: those of the notebooks, of the results table, and what a model type takes by default.
+
+`recipe("laptop-vicreg", epochs=4)` is one of them with a change; `python main.py --recipe NAME` trains one.
+"""
+
+from dataclasses import dataclass, replace
+
+from .config import TrainConfig, check_effect
+from .runtime import InputError
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A configuration and the data it is meant for."""
+
+    config: TrainConfig
+    dataset: str = "digits"
+    task: str = "classes"
+
+
+# Two CPU cores, the embedded digits: the notebooks' recipe, chosen on a validation split.
+LAPTOP = TrainConfig(dobs=3, dstc=128, stride=2, projector="512-512-256", loss_type="none", batch_size=256, epochs=8, lr=3e-3)
+# Two CPU cores, CIFAR-10, so many minutes: a wider encoder, Muon, four views. What was tried is in assets/search.jsonl.
+CIFAR = TrainConfig(dobs=3, henc=48, dstc=384, stride=2, views=4, batch_size=64, optimizer="muon", lr=5e-3)
+CIFAR_VICREG = replace(CIFAR, projector="512-512-512", loss_type="vicreg", var_loss_weight=50)
+CIFAR_BCS = replace(CIFAR, projector="512-256", loss_type="bcs", lmbd=5, slices=1024)
+# The description's joint-embedding recipes, and its runs of 300 epochs for a GPU.
+JOINT = TrainConfig(model_type="resnet", dobs=3, projector="2048-2048-2048")
+LARGE = replace(JOINT, loss_type="vicreg", batch_size=256, epochs=300, compile=True)
+
+RECIPES = {
+    "predictive": Recipe(TrainConfig(predictor="conv"), task="present"),
+    "joint-resnet18": Recipe(JOINT, "cifar10"),
+    "joint-vit-s": Recipe(replace(JOINT, model_type="vit_s", micro_batch=16), "cifar10"),
+    "joint-vit-b": Recipe(replace(JOINT, model_type="vit_b", micro_batch=8), "cifar10"),
+    "laptop-none": Recipe(LAPTOP),
+    "laptop-vicreg": Recipe(replace(LAPTOP, loss_type="vicreg", var_loss_weight=50, cov_loss_weight=2)),
+    "laptop-bcs": Recipe(replace(LAPTOP, loss_type="bcs", projector="512-512-64", lmbd=30)),
+    "laptop-vicreg-10min": Recipe(replace(CIFAR_VICREG, weight_decay=1, epochs=3, max_steps=2200), "cifar10"),
+    "laptop-vicreg-30min": Recipe(replace(CIFAR_VICREG, weight_decay=0.25, epochs=8), "cifar10"),
+    "laptop-bcs-10min": Recipe(replace(CIFAR_BCS, weight_decay=1, epochs=3, max_steps=2200), "cifar10"),
+    "laptop-bcs-30min": Recipe(replace(CIFAR_BCS, weight_decay=0.25, epochs=9), "cifar10"),
+    "resnet18-vicreg": Recipe(replace(LARGE, optimizer="lars", lr=0.3), "cifar10"),
+    "resnet18-bcs": Recipe(replace(LARGE, loss_type="bcs", projector="2048-128", optimizer="lars", lr=0.3), "cifar10"),
+    "vit-s-vicreg": Recipe(replace(LARGE, model_type="vit_s"), "cifar10"),
+}
+DEFAULTS = {"resnet5": "predictive", "resnet": "joint-resnet18", "vit_s": "joint-vit-s", "vit_b": "joint-vit-b"}  # by model type
+
+
+def named(name: str) -> Recipe:
+    """The recipe of that name; InputError if there is none."""
+    if name not in RECIPES:
+        raise InputError("recipe", name, ", ".join(RECIPES))
+    return RECIPES[name]
+
+
+def recipe(name: str, **changes) -> TrainConfig:
+    """The configuration of that name, with `changes` to its fields; InputError for what it would not read."""
+    config = replace(named(name).config, **changes)
+    check_effect(config, changes)
+    return config
