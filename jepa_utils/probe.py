@@ -19,7 +19,7 @@ from .runtime import InputError, autocast, generator, progress_bar
 VALIDATION_SHARE = 0.1
 PENALTIES = (1e-5, 1e-4, 1e-3, 1e-2)
 CHUNK = 8192  # images per product: a CPU multiplies few classes by some images faster than by all at once
-DEAD = 1e-6  # of a feature's largest value: a standard deviation under this is rounding
+DEAD = 1e-6  # of a feature's mean: a standard deviation under this is rounding
 RIDGE = 1e-6  # of the trace: keeps a matrix of float32 moments positive definite where features depend on each other
 
 
@@ -183,18 +183,16 @@ def standardize(train_h: Tensor, test_h: Tensor) -> tuple[Tensor, Tensor]:
     Dead features become 0: those that vary by no more than float32 rounds them.
     """
     train_h, test_h = check_features(train_h, test_h, rows=2)
-    largest = torch.stack(train_h.detach().aminmax(dim=0)).abs().amax(dim=0)  # (F,)
-    unit = torch.where(largest > 0, largest, 1)  # in which no feature's squares over- or underflow
-    train_h, test_h = train_h / unit, test_h / unit
     mean, std = train_h.mean(dim=0), train_h.std(dim=0)
-    scale = torch.where(std > DEAD, 1 / std.clamp(min=DEAD), 0.0)
+    alive = std > DEAD * mean.abs()
+    scale = torch.where(alive, 1 / torch.where(alive, std, 1), 0.0)
     return (train_h - mean) * scale, (test_h - mean) * scale
 
 
 def check_features(train_h: Tensor, test_h: Tensor, rows: int = 1) -> tuple[Tensor, Tensor]:
     """Both in float32, if they are finite floats (N, F) with one F, and `rows` of training or more; else InputError."""
     for h, name in ((train_h, "train_h"), (test_h, "test_h")):
-        if not check_floats(h, name, "N, F").float().isfinite().all():
+        if not torch.stack(check_floats(h, name, "N, F").float().detach().aminmax()).isfinite().all():
             raise InputError(name, "NaN or infinite values", "features that are finite in float32")
     if len(train_h) < rows:
         raise InputError("train_h", tuple(train_h.shape), f"(N, F) with N >= {rows}")
