@@ -10,13 +10,12 @@ views everywhere, and a GPU is never waited for.
 
 import math
 from dataclasses import dataclass, replace
-from numbers import Real
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .losses import check_count
+from .checks import check_count, number
 from .pixels import check_images, column, luma, to_float
 from .runtime import InputError, to_device
 
@@ -49,19 +48,14 @@ class Augmentation:
         check_number(self.hue, "hue", 0.5, "a shift from 0 to 0.5 turns")
         for name, most in (("scale", " <= 1"), ("ratio", ""), ("sigma", "")):
             pair = getattr(self, name)
-            two = isinstance(pair, tuple | list) and len(pair) == 2 and all(map(is_number, pair))
+            two = isinstance(pair, tuple | list) and len(pair) == 2 and all(map(number, pair))
             if not two or not 0 < pair[0] <= pair[1] or (most and pair[1] > 1):
                 raise InputError(name, pair, f"two numbers (low, high) with 0 < low <= high{most}")
 
 
-def is_number(value) -> bool:
-    """Whether it is a finite number; True and False are none, since a probability of 1 is seldom what they mean."""
-    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
-
-
 def check_number(value: float, name: str, most: float, accepted: str) -> None:
     """InputError unless `value` is a number from 0 to `most`."""
-    if not is_number(value) or not 0 <= value <= most:
+    if not number(value) or not 0 <= value <= most:
         raise InputError(name, value, accepted)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar
 
+from .checks import number, whole
 from .runtime import InputError
 
 CHOICES = {
@@ -78,6 +79,7 @@ class TrainConfig:
             most = MOST.get(name, math.inf)
             accepted = f"a whole number of at least {least}" if most == math.inf else f"a whole number from {least} to {most}"
             self._refuse_unless(name, whole(getattr(self, name)) and least <= getattr(self, name) <= most, accepted)
+            object.__setattr__(self, name, int(getattr(self, name)))  # NumPy's numbers are no JSON
         for name in WEIGHTS:
             self._refuse_unless(name, number(getattr(self, name)) and getattr(self, name) >= 0, "a finite number of at least 0")
         for name in ("lr", "probe_lr"):
@@ -109,11 +111,3 @@ def check_effect(config: TrainConfig, given: Iterable[str]) -> None:
         if decides and getattr(config, decides) not in values:
             raise InputError(name, getattr(config, name), f"nothing with {decides} {getattr(config, decides)}, which does "
                              f"not read it; {' and '.join(values)} {'do' if len(values) > 1 else 'does'}")
-
-
-def whole(value) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def number(value) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -5,12 +5,11 @@ their weighted terms by name; the loss is the sum of the terms. What is not fini
 in any term. Shapes and types are checked (InputError), values are not: a GPU would be waited for.
 """
 
-from numbers import Integral
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .checks import check_count, check_floats
 from .runtime import InputError
 
 
@@ -203,24 +202,3 @@ def sizes(z: Tensor) -> tuple[int, int, int]:
     if N < 2:
         raise InputError("batch_size", N, "at least 2 images: a spread needs two")
     return V, N, D
-
-
-def check_floats(x: Tensor, name: str, axes: str) -> Tensor:
-    """`x`, if it is a tensor of floats with the `axes` named, none of them empty; InputError otherwise.
-
-    Looks at no value.
-    """
-    if not isinstance(x, Tensor) or not x.is_floating_point() or x.ndim != axes.count(",") + 1 or 0 in x.shape:
-        raise InputError(name, described(x), f"floats of shape ({axes}), none of them 0")
-    return x
-
-
-def described(x) -> str:
-    """What was given, for an error: type and shape of a tensor, the type of anything else."""
-    return f"{x.dtype} {tuple(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
-
-
-def check_count(value: int, name: str, least: int = 1) -> None:
-    """InputError unless `value` is a whole number of at least `least`."""
-    if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
-        raise InputError(name, value, f"a whole number of at least {least}")

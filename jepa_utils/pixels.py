@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from .checks import described
 from .runtime import InputError
 
 SIZE = 32  # every data set comes as SIZE x SIZE pixels
@@ -16,22 +17,21 @@ def check_images(images: Tensor, channels: int | None = None, name: str = "image
     Floats have to be looked at, for which a GPU is waited for; uint8 needs no look.
     """
     if not isinstance(images, Tensor) or images.ndim != 4 or images.shape[1] != (channels or images.shape[1]):
-        shape = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
-        raise InputError(name, shape, f"a tensor of shape (N, {channels or 'C'}, H, W)")
+        raise InputError(name, described(images), f"a tensor of shape (N, {channels or 'C'}, H, W)")
     if images.dtype != torch.uint8:
-        to_float(images[:0])  # refuses what is neither uint8 nor floating point
+        to_float(images[:0], name)  # refuses what is neither uint8 nor floating point
         low, high = images.float().aminmax() if images.numel() else (torch.tensor(0.0), torch.tensor(0.0))
         if not (low >= -TOLERANCE and high <= 1 + TOLERANCE):  # also if either is NaN
             raise InputError(name, f"values from {low:.4g} to {high:.4g}", "uint8, or floats in [0, 1]")
     return images
 
 
-def to_float(images: Tensor) -> Tensor:
+def to_float(images: Tensor, name: str = "images") -> Tensor:
     """uint8 in [0, 255] or float in [0, 1] -> float32 in [0, 1]; InputError for any other type."""
     if images.dtype == torch.uint8:
         return images.float().div_(255)
     if not images.is_floating_point():
-        raise InputError("images", str(images.dtype), "torch.uint8 in [0, 255], or floats in [0, 1]")
+        raise InputError(name, str(images.dtype), "torch.uint8 in [0, 255], or floats in [0, 1]")
     return images.float()
 
 

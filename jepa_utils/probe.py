@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .checks import check_count, check_floats, described
 from .encoders import in_batches
-from .losses import check_count, check_floats, described
 from .pixels import check_images, to_float
 from .runtime import InputError, autocast, generator, progress_bar
 

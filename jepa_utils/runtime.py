@@ -1,6 +1,7 @@
 """Where a run happens: device, precision, seeds, files, and errors a person can act on."""
 
 import ctypes
+import io
 import json
 import os
 import platform
@@ -156,9 +157,27 @@ def atomic(path: str | Path):
 
 def save_tensors(value, path: str | Path) -> Path:
     """Write `value` by torch.save, all or nothing."""
-    with atomic(path) as temporary, open(temporary, "wb") as file:  # torch's own writer hides why a disk refuses
-        torch.save(value, file)
+    with atomic(path) as temporary:
+        raw = Remembering(temporary, "wb")
+        try:
+            with io.BufferedWriter(raw) as file:
+                torch.save(value, file)
+        except RuntimeError as error:
+            raise raw.error or error from error
     return Path(path)
+
+
+class Remembering(io.FileIO):
+    """A file that remembers why it could not be written; torch.save says only that it failed."""
+
+    error = None
+
+    def write(self, data) -> int:
+        try:
+            return super().write(data)
+        except OSError as error:
+            self.error = error
+            raise
 
 
 def save_json(value, path: str | Path) -> Path:

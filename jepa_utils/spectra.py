@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .losses import check_floats
+from .checks import check_floats
 from .runtime import InputError
 
 

@@ -11,6 +11,7 @@ from conftest import ROOT
 from shell import SMALL, figures, files, one_error_line, strict_json
 from training import assert_same_weights
 
+from jepa_utils import runtime
 from jepa_utils.encoders import load_encoder
 
 
@@ -94,15 +95,14 @@ def test_a_place_where_no_folder_can_be_made_is_refused_by_name(call):
 
 
 def test_a_full_disk_leaves_no_half_written_encoder(call, monkeypatch):
-    save = torch.save
+    write = runtime.Remembering.write
 
-    def full_disk(state, file):
-        if "encoder" in file.name:
-            file.write(b"half")
+    def full_disk(file, data):
+        if "encoder" in str(file.name) and file.tell() > 1000:
             raise OSError(28, "No space left on device")
-        save(state, file)
+        return write(file, data)
 
-    monkeypatch.setattr(torch, "save", full_disk)
+    monkeypatch.setattr(runtime.Remembering, "write", full_disk)
     done = call(f"{SMALL} --out here")
     assert done.code == 2
     assert one_error_line(done.err, "No space left on device: 'here/encoder.pt'")
