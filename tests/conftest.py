@@ -12,11 +12,55 @@ import pytest
 import torch
 
 from jepa_utils import data
+from jepa_utils.runtime import save_json
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # main.py is not in the installed package
 torch.set_num_threads(1)  # tiny tensors: threads that wait for each other cost more than they bring
 USERS_DATA = data.data_folder().absolute()  # before the environment is replaced below
+
+
+# ---------------------------------------------------------------------- how many faults were tried, and survived
+
+
+def pytest_addoption(parser):
+    parser.addoption("--faults", type=Path, help="write how many faults of each kind were tried and survived")
+
+
+def pytest_configure(config):
+    if config.getoption("--faults") and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(Faults(config.getoption("--faults")))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item):
+    report = yield
+    if (mark := item.get_closest_marker("fault")) and report.when == "call":
+        report.user_properties.append(("fault", mark.args[0]))
+    return report
+
+
+@pytest.fixture
+def survived(record_property):
+    """Says how many faults a test tries, if they are more than one."""
+    return lambda count: record_property("count", count)
+
+
+class Faults:
+    """Adds up the reports of all worker processes."""
+
+    def __init__(self, path):
+        self.path, self.kinds = path, {}
+
+    def pytest_runtest_logreport(self, report):
+        about = dict(report.user_properties)
+        if report.when == "call" and "fault" in about and not report.skipped:
+            kind = self.kinds.setdefault(about["fault"], {"tried": 0, "survived": 0})
+            kind["tried"] += about.get("count", 1)
+            kind["survived"] += about.get("count", 1) * report.passed
+
+    def pytest_sessionfinish(self):
+        save_json(dict(sorted(self.kinds.items())), self.path)
 
 
 @pytest.fixture(scope="session")
