@@ -105,6 +105,7 @@ def test_a_checkpoint_loads_as_plain_tensors_and_values(interrupted):
     assert len(state["history"]) == 2
 
 
+@pytest.mark.fault("another run, or other data, under --resume")
 @pytest.mark.parametrize(("name", "value"), [
     ("seed", 1), ("lr", 1e-2), ("batch_size", 8), ("epochs", 5), ("loss_type", "vicreg"), ("optimizer", "lars"), ("henc", 8),
     ("model_type", "resnet"), ("max_steps", 7), ("views", 3),
@@ -127,6 +128,7 @@ OTHER_DATA = {
 }
 
 
+@pytest.mark.fault("another run, or other data, under --resume")
 @pytest.mark.parametrize(("name", "data"), OTHER_DATA.values(), ids=OTHER_DATA)
 def test_other_images_or_labels_are_refused_on_resume(interrupted, name, data):
     before = contents(interrupted)
@@ -186,6 +188,7 @@ def rewrite(change):
     return damage
 
 
+@pytest.mark.fault("damaged or foreign checkpoints and encoders")
 @pytest.mark.parametrize("damage", [
     lambda path: path.write_bytes(b""),
     lambda path: path.write_text("no checkpoint", encoding="utf-8"),

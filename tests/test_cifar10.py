@@ -43,6 +43,7 @@ def npy(array):
     return file.getvalue()
 
 
+@pytest.mark.fault("damaged or foreign files of CIFAR-10")
 @pytest.mark.parametrize("spoil", [
     lambda raw: b"", lambda raw: raw[: len(raw) // 2], lambda raw: raw[:-1], lambda raw: b"<html>not found</html>",
     lambda raw: raw[:200] + bytes(64) + raw[264:],  # damage in the middle of the compressed stream
@@ -57,6 +58,7 @@ def test_a_damaged_npz_is_one_error_that_names_the_file(data_folder, cifar10_arr
         data.cifar10()
 
 
+@pytest.mark.fault("damaged or foreign files of CIFAR-10")
 @pytest.mark.parametrize("changes", [
     {"train_images": np.zeros((50, 32, 32, 3), np.uint8)}, {"test_images": np.zeros((20, 3, 32, 32), np.float32)},
     {"train_labels": np.zeros(49, np.uint8)}, {"train_labels": np.full(50, 10, np.uint8)},
@@ -73,6 +75,7 @@ def test_an_npz_of_something_else_is_one_error_that_names_the_file(data_folder, 
         data.cifar10()
 
 
+@pytest.mark.fault("damaged or foreign files of CIFAR-10")
 @pytest.mark.parametrize("content", [
     None, b"", b"<html>not found</html>", pickle.dumps([1]), pickle.dumps({b"data": np.zeros((10, 3072), np.uint8)}),
     pickle.dumps({b"data": np.zeros((10, 3072), np.uint8), b"labels": [0] * 9}),
@@ -109,6 +112,7 @@ def archive_at_hand(data_folder, archive, monkeypatch):
     return path
 
 
+@pytest.mark.fault("damaged or foreign files of CIFAR-10")
 @pytest.mark.parametrize("spoil", [
     lambda raw: b"", lambda raw: raw[:-1], lambda raw: raw + b"!", lambda raw: b"<html>not found</html>",
     lambda raw: raw[:500] + bytes([raw[500] ^ 1]) + raw[501:],
@@ -165,6 +169,7 @@ CALLS = {
 }
 
 
+@pytest.mark.fault("pickles that ask for code to be run")
 @pytest.mark.parametrize("kind", CALLS)
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 def test_a_pickle_that_asks_for_anything_but_arrays_is_refused_in_one_line(batches_folder, tmp_path, kind, protocol):

@@ -33,12 +33,14 @@ BAD_TOGETHER = [
 ]
 
 
+@pytest.mark.fault("bad values in a configuration")
 @pytest.mark.parametrize(("name", "value"), BAD)
 def test_a_configuration_names_the_parameter_that_it_refuses(name, value):
     with pytest.raises(InputError, match=f"^{name}: "):
         replace(TINY, **{name: value})
 
 
+@pytest.mark.fault("bad values in a configuration")
 @pytest.mark.parametrize(("changes", "name"), BAD_TOGETHER)
 def test_a_configuration_refuses_values_that_do_not_go_together(changes, name):
     with pytest.raises(InputError, match=f"^{name}: "):

@@ -70,6 +70,7 @@ SPOILED = {
 }
 
 
+@pytest.mark.fault("damaged or foreign checkpoints and encoders")
 @pytest.mark.parametrize("spoil", SPOILED.values(), ids=SPOILED)
 def test_a_file_that_is_no_whole_encoder_is_refused_in_one_line_that_names_it(tmp_path, spoil):
     path = save_encoder(build_encoder(dobs=3, henc=4, dstc=8, stride=2), CONFIGS["resnet5"], tmp_path)
@@ -117,6 +118,7 @@ def test_a_constant_channel_becomes_zero_not_infinite():
     assert normalised[:, 1].std() > 0.5
 
 
+@pytest.mark.fault("images that are none, to features and embeddings")
 @pytest.mark.parametrize("shape", [(16, 64), (33, 33), (39, 39), (64, 64), (16, 16)], ids=str)
 def test_a_vit_refuses_images_of_another_size_than_its_positions(shape):
     with pytest.raises(InputError, match=rf"^images: '{shape[0]} x {shape[1]} pixels' was given; accepted: '?32 x 32"):
@@ -132,6 +134,7 @@ ODD_IMAGES = {
 }
 
 
+@pytest.mark.fault("images that are none, to features and embeddings")
 @pytest.mark.parametrize("images", ODD_IMAGES.values(), ids=ODD_IMAGES)
 def test_features_and_embeddings_refuse_images_that_are_none(images):
     model = build_model(CONFIGS["resnet5"])

@@ -42,7 +42,7 @@ def test_a_run_killed_25_times_ends_as_an_undisturbed_one(call, tmp_path, surviv
     assert files(tmp_path / "killed").keys() == files("undisturbed").keys()  # no leftovers, and no claim
 
 
-@pytest.mark.fault("a disk without room")
+@pytest.mark.fault("a disk without room, or a place that cannot be written")
 @pytest.mark.parametrize("most", [200, 5_000, 60_000])
 def test_a_disk_with_no_room_is_one_line_and_the_run_goes_on_where_there_is(call, most):
     """`most` bytes in a file stand for a disk that is full: before the configuration, in a checkpoint, after some."""

@@ -192,6 +192,7 @@ BAD = [
 ]
 
 
+@pytest.mark.fault("bad options of main.py")
 @pytest.mark.parametrize(("options", "name"), BAD)
 def test_bad_input_is_one_line_that_names_the_parameter_and_leaves_no_file(call, options, name):
     done = call(f"{SMALL} {options}")

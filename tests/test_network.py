@@ -39,6 +39,7 @@ def impatient(monkeypatch):
     monkeypatch.setattr(cifar10, "SLOWEST", 1_000_000)
 
 
+@pytest.mark.fault("servers: slow, redirecting, cut, wrong, absent")
 @pytest.mark.parametrize("kind", GOOD)
 def test_the_archive_is_had_from_a_server_of_any_kind(online, archive, data_folder, cifar10_arrays, kind):
     with mirror(archive, GOOD[kind]) as (address, _):
@@ -48,6 +49,7 @@ def test_the_archive_is_had_from_a_server_of_any_kind(online, archive, data_fold
     assert_holds(data.cifar10(), cifar10_arrays)  # from the file: the mirror is gone
 
 
+@pytest.mark.fault("servers: slow, redirecting, cut, wrong, absent")
 @pytest.mark.parametrize("kind", BAD)
 def test_where_the_first_mirror_fails_the_second_is_taken(
     request, online, archive, data_folder, cifar10_arrays, kind,
@@ -63,6 +65,7 @@ def test_where_the_first_mirror_fails_the_second_is_taken(
     assert names(data_folder) == ["cifar10.npz"]
 
 
+@pytest.mark.fault("servers: slow, redirecting, cut, wrong, absent")
 @pytest.mark.parametrize("kind", BAD)
 def test_where_all_mirrors_fail_one_line_says_why_and_where_to_put_the_file(
     request, online, archive, data_folder, kind,
@@ -80,6 +83,7 @@ def test_where_all_mirrors_fail_one_line_says_why_and_where_to_put_the_file(
     assert set(names(data_folder)) <= {PART}
 
 
+@pytest.mark.fault("servers: slow, redirecting, cut, wrong, absent")
 @pytest.mark.parametrize("kind", ["plain", "without ranges", "another range than asked for", "without a length"])
 @pytest.mark.parametrize("left", ["part", "whole", "too long", "another file"])
 def test_a_partial_download_is_resumed_whatever_it_and_the_server_are(
@@ -173,6 +177,7 @@ DISKS = {
 }
 
 
+@pytest.mark.fault("a disk without room, or a place that cannot be written")
 @pytest.mark.parametrize("kind", DISKS)
 def test_a_disk_that_cannot_be_written_is_one_line_and_nothing_is_damaged(
     online, archive, data_folder, cifar10_arrays, monkeypatch, kind,

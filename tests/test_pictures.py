@@ -130,6 +130,7 @@ if features.check("jpg_2000"):
     KINDS["jpeg 2000"] = ("a.jp2", plain(), COLOR)
 
 
+@pytest.mark.fault("pictures of every kind, odd metadata, damage")
 @pytest.mark.parametrize("kind", KINDS)
 def test_pictures_of_every_kind_are_found_and_read_in_their_colours(tmp_path, kind):
     name, write, color = KINDS[kind]
@@ -162,6 +163,7 @@ ORIENTATIONS = {
 }
 
 
+@pytest.mark.fault("pictures of every kind, odd metadata, damage")
 @pytest.mark.parametrize("orientation", ORIENTATIONS)
 @pytest.mark.parametrize("name", ["a.png", "a.tif", "a.webp"])
 def test_photographs_are_set_upright(tmp_path, name, orientation):
@@ -232,6 +234,7 @@ DAMAGED_METADATA = {
 }
 
 
+@pytest.mark.fault("pictures of every kind, odd metadata, damage")
 @pytest.mark.parametrize("kind", DAMAGED_METADATA)
 def test_damaged_metadata_does_not_stop_a_readable_picture(tmp_path, recwarn, kind):
     name, raw = DAMAGED_METADATA[kind]
@@ -265,6 +268,7 @@ UNREADABLE = {
 }
 
 
+@pytest.mark.fault("pictures of every kind, odd metadata, damage")
 @pytest.mark.parametrize("kind", UNREADABLE)
 def test_an_unreadable_picture_is_one_line_that_names_it(tmp_path, kind):
     name, raw = UNREADABLE[kind]
@@ -337,6 +341,7 @@ PASSED = {
 }
 
 
+@pytest.mark.fault("folders: hidden, nested, mixed, empty, missing")
 @pytest.mark.parametrize("kind", PASSED)
 def test_what_is_passed_over_is_counted_in_one_line(tmp_path, capsys, kind):
     add, expected = PASSED[kind]
@@ -401,6 +406,7 @@ NO_FOLDER = {
 }
 
 
+@pytest.mark.fault("folders: hidden, nested, mixed, empty, missing")
 @pytest.mark.parametrize("kind", NO_FOLDER)
 def test_what_is_no_folder_of_pictures_is_one_line_that_names_it(tmp_path, kind):
     touch(tmp_path / "notes.txt", tmp_path / "docs" / "x.txt")

@@ -276,6 +276,7 @@ BAD = [
 ]
 
 
+@pytest.mark.fault("bad input to probes")
 @pytest.mark.parametrize(("what", "call", "parameter"), BAD, ids=[row[0] for row in BAD])
 def test_what_cannot_be_used_is_refused_by_name(what, call, parameter):
     with pytest.raises(InputError, match=f"^{parameter}: "):

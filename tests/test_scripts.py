@@ -39,7 +39,7 @@ def test_a_row_says_how_it_was_made(path):
 
 @pytest.mark.slow
 def test_the_readme_says_what_the_files_say():
-    script("scripts/fill_readme.py", "--check")
+    script("scripts/fill_tables.py", "--check")
 
 
 @pytest.mark.slow

@@ -3,7 +3,7 @@
     python -m benchmarks.experiments.measure laptop-vicreg-10min --seeds 0 1 2
 
 Writes assets/results/NAME.json after every seed; seeds that are there already, from the same
-command, are not run again. `scripts/fill_readme.py` turns the rows into the README's table.
+command, are not run again. `scripts/fill_tables.py` turns the rows into the README's table.
 """
 
 import argparse

@@ -1,0 +1,122 @@
+"""Fill the tables of README.md and docs/ from what was measured: the files in assets/.
+
+Recipes of planned.json that have no result yet say so, with their estimated time.
+
+    python scripts/fill_tables.py           rewrite the tables
+    python scripts/fill_tables.py --check   fail if they are not what the files say
+"""
+
+import argparse
+import json
+import re
+import statistics
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+ASSETS = ROOT / "assets"
+sys.path.insert(0, str(ROOT))
+
+from benchmarks.timing import table  # noqa: E402
+
+NAMES = {"vicreg": "VICReg", "bcs": "SIGReg", "vc": "VC", "none": "no regularizer"}
+ENCODERS = {"resnet5": "ResNet5", "resnet": "ResNet-18", "vit_s": "ViT-S", "vit_b": "ViT-B"}
+
+
+def spread(values: list[float], digits: int) -> str:
+    """Mean ± standard deviation, or the one value there is."""
+    mean = f"{statistics.mean(values):.{digits}f}"
+    return f"{mean} ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else mean
+
+
+def scoreboard(board: dict) -> str:
+    """The scoreboard that `make run` left."""
+    lines = ["| features | linear probe, % | effective rank of h | training, s | embeddings z |", "| --- | --- | --- | --- | --- |"]
+    for r in board["rows"]:
+        seconds = f"{r['seconds']:.0f}" if r["seconds"] else ""
+        lines.append(f"| {r['name']} | {r['probe']:.1f} | {r['effective_rank']:.0f} of {r['dimensions']} | {seconds} | {r['state']} |")
+    machine = board["environment"]
+    return "\n".join(lines) + f"\n\n{machine['hardware']}, {machine['threads']} threads, {machine['precision']}, budget {machine['budget']}, seed 0."
+
+
+def results(rows: list[dict], planned: list[dict]) -> str:
+    """The results table; last the runs that have not been made."""
+    rows = sorted(rows, key=lambda r: statistics.mean(r["minutes"]))
+    missing = [p for p in planned if p["name"] not in {r["name"] for r in rows}]
+    lines = ["| row | encoder, loss | epochs | linear probe, % | minutes | seeds | hardware |", "| --- | --- | --- | --- | --- | --- | --- |"]
+    for r in rows:
+        seeds = ", ".join(map(str, r["seeds"]))
+        lines.append(
+            f"| {r['name']} | {ENCODERS[r['encoder']]}, {NAMES[r['loss']]} | {r['epochs']} | {spread(r['linear_probe'], 1)} | "
+            f"{spread(r['minutes'], 1)} | {seeds} | {r['device']}: {r['hardware']} |")
+    for p in missing:
+        low, high = p["estimated_minutes"]
+        lines.append(
+            f"| {p['name']} | {ENCODERS[p['encoder']]}, {NAMES[p['loss']]} | {p['epochs']} | not run: no GPU | "
+            f"estimated {low:.0f} to {high:.0f} |  | cuda: {p['assumed']} |")
+    return "\n".join(lines)
+
+
+def faults(kinds: dict[str, dict[str, int]]) -> str:
+    """How many faults of each kind a run of the tests tried, and how many were survived."""
+    lines = ["| kind of fault | tried | survived |", "| --- | --- | --- |"]
+    lines += [f"| {kind} | {count['tried']:,} | {count['survived']:,} |" for kind, count in kinds.items()]
+    total = {key: sum(count[key] for count in kinds.values()) for key in ("tried", "survived")}
+    return "\n".join([*lines, f"| all | {total['tried']:,} | {total['survived']:,} |"])
+
+
+def read(name: str) -> dict:
+    return json.loads((ASSETS / name).read_text(encoding="utf-8"))
+
+
+def load(folder: Path) -> list[dict]:
+    return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
+
+
+def benchmarks(parts: list[dict]) -> str:
+    """A table for each machine that benchmarks were run on: rows of two machines cannot be compared."""
+    tables = {}
+    for part in parts:
+        machine = part["environment"]
+        named = f"{machine['hardware']}, threads: {machine['threads']}, {machine['device']}, torch {machine['torch']}"
+        tables.setdefault(named, []).extend(part["rows"])
+    return "\n\n".join(f"**{machine}**\n\n{table(rows)}" for machine, rows in tables.items())
+
+
+def fill(path: Path, text: str, contents: dict[str, str]) -> str:
+    """`text` with each of the contents between <!-- mark --> and <!-- /mark -->."""
+    for mark, content in contents.items():
+        pattern = rf"(<!-- {mark} -->\n).*?(<!-- /{mark} -->)"
+        text, places = re.subn(pattern, lambda found, content=content: found[1] + content + "\n" + found[2], text, flags=re.DOTALL)
+        if not places:
+            sys.exit(f"{path}: the marks <!-- {mark} --> and <!-- /{mark} --> are missing")
+    return text
+
+
+def pages() -> dict[str, dict[str, str]]:
+    """What stands on each page, by mark."""
+    return {
+        "README.md": {
+            "scoreboard": scoreboard(read("scoreboard.json")),
+            "results": results(load(ASSETS / "results"), read("planned.json")),
+        },
+        "docs/benchmarks.md": {"benchmarks": benchmarks(load(ASSETS / "benchmarks"))},
+        "docs/faults.md": {"faults": faults(read("faults.json"))},
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--check", action="store_true")
+    check = parser.parse_args().check
+    for name, contents in pages().items():
+        path = ROOT / name
+        before = path.read_text(encoding="utf-8")
+        after = fill(path, before, contents)
+        if check and after != before:
+            sys.exit(f"{name}: its tables are not what assets/ says; run python scripts/fill_tables.py")
+        path.write_text(after, encoding="utf-8", newline="\n")
+
+
+if __name__ == "__main__":
+    main()
