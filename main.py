@@ -107,7 +107,7 @@ def defaults(start: argparse.Namespace) -> tuple[TrainConfig, Options]:
 
 def resolve(config: TrainConfig, options: Options, given: Iterable[str]) -> tuple[Options, data.Dataset, str]:
     """Fill in what the command line left open and load the data; also a notice, empty if all is as asked."""
-    recipe, notice = recipes.named(options.recipe), ""
+    recipe, notice = recipes.named(str(options.recipe)), ""
     dataset = options.dataset or recipe.dataset
     task = options.task or (recipe.task if dataset == recipe.dataset else "classes")
     try:
@@ -196,11 +196,11 @@ def train_and_evaluate(config: TrainConfig, options: Options, images: data.Datas
     model = build_model(config, *images.statistics())
     labels = images.train_labels if len(images.classes) > 1 else None
     try:
-        history = train(model, build_loss(config), images.train_images, PRESETS[options.augmentation], config,
+        history = train(model, build_loss(config), images.train_images, PRESETS[str(options.augmentation)], config,
                         labels=labels, out=out, resume=options.resume, extend=options.extend)
     except KeyboardInterrupt as stopped:
         raise KeyboardInterrupt(*stopped.args, how_to_go_on(out)) from stopped
-    metrics = {
+    metrics: dict = {
         "model_type": config.model_type, "loss_type": config.loss_type, "dataset": options.dataset, "task": options.task,
         "dataset_notice": notice, "recipe": options.recipe, "seed": config.seed, "epochs": len(history),
         "loss": history[-1]["loss"], "device": str(images.train_images.device), "processes": distributed.processes(),

@@ -3,7 +3,7 @@
     python tasks.py run      execute the notebooks into build/, then train and print the scoreboard
     python tasks.py lab      open the notebooks in JupyterLab
     python tasks.py check    lint and the fast tests, under a minute
-    python tasks.py test     lint, all tests, and every notebook at the smoke budget
+    python tasks.py test     lint, types, all tests, and every notebook at the smoke budget
     python tasks.py lint     look for mistakes without running anything
 
 Call it with the Python that this package is installed for: pip install -e ".[notebooks]" is enough for
@@ -22,6 +22,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent
 BUDGETS = ("smoke", "quick", "quick-4", "quick-8", "quick-16", "full")
 LINT = "-m ruff check ."
+TYPES = "-m mypy"
 NOTEBOOKS = "-m pytest --nbmake --nbmake-timeout=300 notebooks"
 
 # Of each task: the extra it needs, a module that only this extra brings, and what Python is called with.
@@ -29,7 +30,7 @@ TASKS = {
     "run": ("notebooks", "jupyterlab", ["scripts/run_series.py build", "-m jepa_utils.scoreboard build"]),
     "lab": ("notebooks", "jupyterlab", ["-m jupyterlab notebooks"]),
     "check": ("dev", "nbmake", [LINT, "-m pytest -n auto -m 'not slow'"]),
-    "test": ("dev", "nbmake", [LINT, "-m pytest -n auto", NOTEBOOKS]),
+    "test": ("dev", "nbmake", [LINT, TYPES, "-m pytest -n auto", NOTEBOOKS]),
     "lint": ("dev", "nbmake", [LINT]),
 }
 

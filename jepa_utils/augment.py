@@ -9,6 +9,7 @@ views everywhere, and a GPU is never waited for.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -111,7 +112,7 @@ def augment(images: Tensor, augmentation: Augmentation, generator: torch.Generat
 
 
 def draw_parameters(
-    shape: tuple[int, int, int, int], a: Augmentation, generator: torch.Generator | None = None
+    shape: Sequence[int], a: Augmentation, generator: torch.Generator | None = None
 ) -> dict[str, Tensor]:
     """Everything random about one view of each image: tensors (N,) by name; choices are 0 or 1."""
     N, C, H, W = shape
@@ -255,8 +256,9 @@ def gaussian_blur(x: Tensor, sigma: Tensor, reach: int = 2) -> Tensor:
     offsets = torch.arange(-reach, reach + 1, device=x.device)
     weights = torch.softmax(-0.5 * (offsets / sigma[:, None]) ** 2, dim=1)  # (N, taps): a normalised Gaussian
     x = F.pad(x, [reach] * 4, mode="reflect")
-    x = sum(column(w) * x[:, :, i : i + H] for i, w in enumerate(weights.unbind(1)))
-    return sum(column(w) * x[..., i : i + W] for i, w in enumerate(weights.unbind(1)))
+    nothing, taps = torch.zeros(()), [column(w) for w in weights.unbind(1)]
+    x = sum((w * x[:, :, i : i + H] for i, w in enumerate(taps)), nothing)
+    return sum((w * x[..., i : i + W] for i, w in enumerate(taps)), nothing)
 
 
 def solarize(x: Tensor, on: Tensor) -> Tensor:

@@ -118,7 +118,7 @@ def step_seconds(device: torch.device, steps: int = 12) -> float:
     keep_freed_memory()
     choose_threads()
     config = recipe("laptop-vicreg", batch_size=BUDGETS["quick-8"].batch_size)
-    model = build_model(config).to(device, memory_format=torch.channels_last).train()
+    model = build_model(config).to(device).to(memory_format=torch.channels_last).train()
     loss, optimizer, scaler = build_loss(config), build_optimizer(config, model), grad_scaler(device)
     images = torch.linspace(0, 1, 32 * 32, device=device).view(1, 1, 32, 32)
     views = images * torch.linspace(0.5, 1, config.batch_size, device=device).view(-1, 1, 1, 1).expand(-1, 3, 1, 1)

@@ -80,7 +80,7 @@ def digest(x: Tensor | None) -> str:
     if x is None:
         return ""
     found = hashlib.sha256(f"{x.dtype} {tuple(x.shape)}".encode())
-    found.update(x.cpu().contiguous().numpy())
+    found.update(x.cpu().contiguous().numpy().data)
     return found.hexdigest()
 
 

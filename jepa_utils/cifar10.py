@@ -61,6 +61,8 @@ def arrays() -> dict[str, np.ndarray]:
                 if at_hand() is None:
                     _download(folder)
     found = at_hand()
+    if found is None:
+        raise _missing("it was there a moment ago")
     if found.suffix == ".npz":
         return _read_npz(found)
     return _read_folder(found) if found.is_dir() else _read_archive(found)
@@ -121,7 +123,7 @@ def _read_archive(path: Path) -> dict[str, np.ndarray]:
     if found != MD5:
         raise InputError("JEPA_DATA", str(path), f"CIFAR-10's archive, of md5 {MD5}, not {found}; replace or delete it")
     with tarfile.open(path) as archive:
-        return _read_batches(lambda name: archive.extractfile(f"cifar-10-batches-py/{name}").read(), path)
+        return _read_batches(lambda name: (archive.extractfile(f"cifar-10-batches-py/{name}") or io.BytesIO()).read(), path)
 
 
 def _read_batches(read, source: Path) -> dict[str, np.ndarray]:
@@ -204,7 +206,7 @@ def _download(folder: Path) -> None:
         raise _missing("; ".join(failures))
     found = _read_archive(archive)
     with atomic(folder / "cifar10.npz") as temporary, open(temporary, "wb") as file:
-        np.savez(file, **found)
+        np.savez(file, **found)  # type: ignore[arg-type]  # its other keywords are no arrays
     archive.unlink()
 
 
@@ -245,7 +247,7 @@ def _answer(url: str, have: int) -> http.client.HTTPResponse | None:
     Asked for in a thread, because no timeout of a socket bounds name look-up, redirections and slow headers.
     """
     request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
-    answers = queue.SimpleQueue()
+    answers: queue.SimpleQueue = queue.SimpleQueue()
 
     def ask():
         try:

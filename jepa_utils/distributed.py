@@ -93,7 +93,7 @@ def parallel(model: nn.Module) -> nn.Module:
         return DistributedDataParallel(model, device_ids=[device])
     for layer in model.modules():
         if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):
-            layer.forward = partial(whole_batchnorm, layer)  # torch's SyncBatchNorm has no CPU kernel
+            layer.forward = partial(whole_batchnorm, layer)  # type: ignore[method-assign]  # torch's SyncBatchNorm has no CPU kernel
     return DistributedDataParallel(model)
 
 
@@ -108,9 +108,10 @@ def whole_batchnorm(layer: nn.BatchNorm1d | nn.BatchNorm2d, x: Tensor) -> Tensor
     centred = x.float() - mean.view(shape)
     var = Sum.apply(centred.square().sum(rows)) / count
     with torch.no_grad():
-        layer.num_batches_tracked += 1
-        layer.running_mean.lerp_(mean, layer.momentum)
-        layer.running_var.lerp_(var * count / (count - 1), layer.momentum)
+        buffers, momentum = dict(layer.named_buffers()), layer.momentum or 0.0
+        buffers["num_batches_tracked"] += 1
+        buffers["running_mean"].lerp_(mean, momentum)
+        buffers["running_var"].lerp_(var * count / (count - 1), momentum)
     gain = layer.weight * torch.rsqrt(var + layer.eps)
     return (centred * gain.view(shape) + layer.bias.view(shape)).to(x.dtype)
 

@@ -22,12 +22,15 @@ FIELDS = ("model_type", "dobs", "henc", "dstc", "stride", "patch_size")  # those
 class Normalize(nn.Module):
     """Images to zero mean and unit variance per channel; part of the encoder, so nobody can forget it."""
 
+    scale: Tensor
+    shift: Tensor
+
     def __init__(self, mean: list[float], std: list[float]):
         super().__init__()
-        mean, std = torch.tensor(mean)[:, None, None], torch.tensor(std)[:, None, None]
-        std = torch.where(std > 0, std, 1.0)  # a constant channel becomes 0
-        self.register_buffer("scale", 1 / std)  # (C, 1, 1)
-        self.register_buffer("shift", -mean / std)
+        centre, spread = torch.tensor(mean)[:, None, None], torch.tensor(std)[:, None, None]  # (C, 1, 1) each
+        spread = torch.where(spread > 0, spread, 1.0)  # a constant channel becomes 0
+        self.register_buffer("scale", 1 / spread)
+        self.register_buffer("shift", -centre / spread)
 
     def forward(self, x: Tensor) -> Tensor:
         if x.ndim != 4 or x.shape[1] != len(self.scale):
@@ -127,7 +130,7 @@ def build_encoder(
     them the values are only shifted to [-1, 1].
     """
     if model_type not in CHOICES["model_type"]:
-        raise InputError("model_type", model_type, ", ".join(CHOICES["model_type"]))
+        raise InputError("model_type", model_type, ", ".join(map(str, CHOICES["model_type"])))
     normalize = Normalize(mean or [0.5] * dobs, std or [0.5] * dobs)
     if model_type == "resnet5":
         return Encoder(normalize, resnet5(dobs, henc, dstc, (stride, 2, 2)), dstc)

@@ -14,13 +14,13 @@ from .runtime import InputError
 
 def build_projector(features: int, widths: str = "2048-2048-2048") -> nn.Module:
     """MLP from `h` to `z` with BatchNorm and ReLU between layers; no widths: `z` is `h`."""
-    layers, size = [], features
-    for width in [int(width) for width in widths.split("-") if width]:
-        layers += [nn.Linear(size, width, bias=False), nn.BatchNorm1d(width), nn.ReLU()]
-        size = width
-    if not layers:
+    if not widths:
         return nn.Identity()
-    return nn.Sequential(*layers[:-3], nn.Linear(layers[-3].in_features, size))  # the last layer is plain
+    sizes = [features, *map(int, widths.split("-"))]
+    layers: list[nn.Module] = []
+    for c_in, c_out in zip(sizes[:-2], sizes[1:-1], strict=True):
+        layers += [nn.Linear(c_in, c_out, bias=False), nn.BatchNorm1d(c_out), nn.ReLU()]
+    return nn.Sequential(*layers, nn.Linear(sizes[-2], sizes[-1]))  # the last layer is plain
 
 
 def build_predictor(kind: str, features: int, hpre: int = 32) -> nn.Module:
@@ -37,7 +37,7 @@ def build_predictor(kind: str, features: int, hpre: int = 32) -> nn.Module:
         return nn.Sequential(
             nn.Conv2d(features, hpre, 3, 1, 1, bias=False), nn.BatchNorm2d(hpre), nn.ReLU(),
             nn.Conv2d(hpre, hpre, 3, 1, 1, bias=False), nn.BatchNorm2d(hpre), nn.ReLU(), nn.Conv2d(hpre, features, 1))
-    raise InputError("predictor", kind, ", ".join(CHOICES["predictor"]))
+    raise InputError("predictor", kind, ", ".join(map(str, CHOICES["predictor"])))
 
 
 class JEPA(nn.Module):

@@ -48,7 +48,7 @@ def find(path: str | Path | None) -> dict[str, list[Path]]:
     InputError if `path` is no folder that can be read, or holds no picture.
     """
     root = _existing(path)
-    passed = Counter()
+    passed: Counter[tuple[str, str]] = Counter()
     inside = _visible(root, passed)
     groups = {child.name: _below(child, passed, (root.resolve(),)) for child in inside if os.path.isdir(child)}
     beside = _pictures([child for child in inside if not os.path.isdir(child)], passed)
@@ -73,7 +73,7 @@ def _existing(path: str | Path | None) -> Path:
     return root
 
 
-def _visible(folder: Path, passed: Counter) -> list[Path]:
+def _visible(folder: Path, passed: Counter[tuple[str, str]]) -> list[Path]:
     """What a folder holds, sorted, but for hidden names, which are counted."""
     try:
         entries = sorted(folder.iterdir())
@@ -84,14 +84,14 @@ def _visible(folder: Path, passed: Counter) -> list[Path]:
     return visible
 
 
-def _pictures(files: list[Path], passed: Counter) -> list[Path]:
+def _pictures(files: list[Path], passed: Counter[tuple[str, str]]) -> list[Path]:
     """Those of the files that are pictures by their suffix; the others are counted."""
     pictures = [file for file in files if file.suffix.lower() in suffixes() and os.path.isfile(file)]
     passed["file that is no picture", "files that are no pictures"] += len(files) - len(pictures)
     return pictures
 
 
-def _below(folder: Path, passed: Counter, above: tuple[Path, ...]) -> list[Path]:
+def _below(folder: Path, passed: Counter[tuple[str, str]], above: tuple[Path, ...]) -> list[Path]:
     """All pictures in a folder and in the folders inside it; a link back to one of those `above` is not followed."""
     here = folder.resolve()
     if here in above:
@@ -101,7 +101,7 @@ def _below(folder: Path, passed: Counter, above: tuple[Path, ...]) -> list[Path]
     return _pictures([child for child in inside if not os.path.isdir(child)], passed) + deeper
 
 
-def _tell_passed(passed: Counter, empty: list[str], found: dict[str, list[Path]]) -> None:
+def _tell_passed(passed: Counter[tuple[str, str]], empty: list[str], found: dict[str, list[Path]]) -> None:
     parts = [f"{count:,} {one if count == 1 else many}" for (one, many), count in passed.items() if count]
     if empty:
         parts.append(f"the empty class folder{'s' * (len(empty) > 1)} {listed(empty)}")
@@ -221,9 +221,12 @@ def split(labels: Tensor) -> tuple[Tensor, Tensor]:
     train, test = [], []
     for label in labels.unique():
         members = (labels == label).nonzero()[:, 0]
-        members = members[torch.randperm(len(members), generator=generator(0))]
-        held_out, kept = members.tensor_split([round(len(members) / 5)])
+        held_out, kept = shuffled(members).tensor_split([round(len(members) / 5)])
         train.append(kept)
         test.append(held_out)
-    parts = torch.cat(train), torch.cat(test)
-    return tuple(part[torch.randperm(len(part), generator=generator(0))] for part in parts)
+    return shuffled(torch.cat(train)), shuffled(torch.cat(test))
+
+
+def shuffled(x: Tensor) -> Tensor:
+    """The rows of x in a fixed random order."""
+    return x[torch.randperm(len(x), generator=generator(0))]

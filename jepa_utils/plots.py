@@ -2,6 +2,7 @@
 
 import base64
 import io
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -17,7 +18,7 @@ COLORS = {
     "SIGReg": "#009E73",
     "supervised": "#CC79A7",
 }
-STYLE = {
+STYLE: dict[Any, Any] = {
     "figure.dpi": 110,
     "figure.facecolor": "white",  # a page of its own, also where the notebook is dark
     "savefig.facecolor": "white",

@@ -134,7 +134,7 @@ def linear_probe_sgd(
     nn.init.zeros_(layer.weight), nn.init.zeros_(layer.bias)
     optimizer = torch.optim.Adam(layer.parameters(), lr=lr)
     order = generator(seed)
-    best, kept = -1.0, None
+    best, kept = -1.0, dict(layer.state_dict())
     for _ in progress_bar(range(epochs), desc="linear probe"):
         for pick in fit_part[torch.randperm(len(fit_part), generator=order).to(fit_part.device)].split(batch_size):
             loss = F.cross_entropy(layer(train_h[pick]), train_y[pick])
@@ -234,8 +234,9 @@ class OnlineProbe(nn.Module):
         super().__init__()
         self.features, self.labels = features, None if labels is None else check_labels(labels, "labels")
         classes = 1 if labels is None else int(labels.max()) + 1
-        self.layers = nn.Sequential(nn.BatchNorm1d(features, affine=False), nn.Linear(features, classes))
-        nn.init.zeros_(self.layers[1].weight), nn.init.zeros_(self.layers[1].bias)  # no random number is drawn here
+        linear = nn.Linear(features, classes)
+        nn.init.zeros_(linear.weight), nn.init.zeros_(linear.bias)
+        self.layers = nn.Sequential(nn.BatchNorm1d(features, affine=False), linear)
         self.optimizer = torch.optim.Adam(self.parameters(), lr=lr)
 
     def step(self, h: Tensor, pick: Tensor) -> dict[str, Tensor]:

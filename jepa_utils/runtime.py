@@ -50,7 +50,7 @@ def fast_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     if device.type == "cpu":
-        has = getattr(torch.cpu, "get_capabilities", dict)()
+        has: dict = getattr(torch.cpu, "get_capabilities", dict)()
         return bool(has.get("amx_bf16") or (has.get("avx512_bf16") and "Intel" not in has.get("cpu_name", "")))
     return False
 

@@ -86,7 +86,8 @@ def table(board: list[dict]) -> str:
 
 def make(images: data.Dataset, budget: Budget) -> tuple[list[dict], dict[str, Tensor]]:
     """Train every row that needs no labels; also the spectra of the embeddings z, by name."""
-    board, spectra = [row("raw pixels", *(probe.raw_pixels(x) for x in (images.train_images, images.test_images)), images)], {}
+    pixels = probe.raw_pixels(images.train_images), probe.raw_pixels(images.test_images)
+    board, spectra = [row("raw pixels", *pixels, images)], {}
     for name in ("untrained", *LOSS_TYPES):
         config = recipe(f"laptop-{LOSS_TYPES.get(name, 'none')}", epochs=budget.epochs, batch_size=budget.batch_size)
         started = time.perf_counter()
@@ -96,7 +97,7 @@ def make(images: data.Dataset, budget: Budget) -> tuple[list[dict], dict[str, Te
             model, _ = fit(config, images)
         seconds = time.perf_counter() - started
         z = embeddings(model, images.test_images)
-        h = [probe.features(model.encoder, x) for x in (images.train_images, images.test_images)]
+        h = probe.features(model.encoder, images.train_images), probe.features(model.encoder, images.test_images)
         board.append(row(name, *h, images, seconds * (name != "untrained"), z if name != "untrained" else None))
         spectra[name] = eigenvalues(z)
         print(table(board[-1:]).splitlines()[1], flush=True)

@@ -27,7 +27,8 @@ def choose_threads() -> int:
         _state.update(all=now, chosen=now, next=0.0)
     if os.environ.get("OMP_NUM_THREADS") or time.monotonic() < _state["next"]:
         return now
-    counts = sorted({_state["all"], max(1, _state["all"] - 1), max(1, _state["all"] // 2), 1}, reverse=True)
+    most = int(_state["all"])
+    counts = sorted({most, max(1, most - 1), max(1, most // 2), 1}, reverse=True)
     if len(counts) > 1:
         speeds = dict.fromkeys(counts, 0.0)
         try:
@@ -35,8 +36,9 @@ def choose_threads() -> int:
                 torch.set_num_threads(count)
                 speeds[count] += speed(TRIAL)
         finally:  # an interrupted trial must not leave its count behind
-            _state["chosen"] = max(counts, key=speeds.get)  # of equals the largest
-            torch.set_num_threads(_state["chosen"])
+            best = max(counts, key=speeds.__getitem__)  # of equals the largest
+            _state["chosen"] = best
+            torch.set_num_threads(best)
     _state["next"] = time.monotonic() + EVERY
     return torch.get_num_threads()
 

@@ -117,9 +117,9 @@ def train(
     device, part = images.device, share(B)
     keep_freed_memory()
     per_epoch = N // B
-    steps = min(config.epochs * per_epoch, config.max_steps or math.inf)
+    steps = min(config.epochs * per_epoch, config.max_steps or config.epochs * per_epoch)
     out = Path(out).expanduser() if out else None
-    model.to(device, memory_format=torch.channels_last)
+    model.to(device).to(memory_format=torch.channels_last)
     head = OnlineProbe(model.encoder.features, labels, config.probe_lr).to(device)
     optimizer, scaler = build_optimizer(config, model), grad_scaler(device)
     g = generator(config.seed)
@@ -168,7 +168,7 @@ def epoch_means(values: list[list[float]], names: list[str]) -> dict[str, float]
     return {"loss": sum(mean for name, mean in means.items() if name != "online_probe")} | means
 
 
-def train_step(model: JEPA, loss: Callable, optimizer, scaler, views: Tensor, step: int, lr: float) -> tuple[dict[str, Tensor], Tensor]:
+def train_step(model: nn.Module, loss: Callable, optimizer, scaler, views: Tensor, step: int, lr: float) -> tuple[dict[str, Tensor], Tensor]:
     """One update on views (V, N, C, H, W); the loss's terms and the features h (V, N, F), detached."""
     for group in optimizer.param_groups:
         group["lr"] = lr
