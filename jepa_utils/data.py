@@ -15,9 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from . import pictures
+from .checks import check_count, described
 from .cifar10 import KEYS, arrays, at_hand
-from .cifar10 import data_folder as data_folder
-from .pixels import SIZE, column, luma, to_float
+from .pixels import SIZE, check_images, column, luma, to_float
 from .runtime import InputError, generator
 
 DATASETS = ("digits", "cifar10", "folder")
@@ -27,7 +27,7 @@ CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog
 
 @dataclass(frozen=True)
 class Dataset:
-    """Images uint8 (N, C, 32, 32) and labels int64 (N,), split into train and test."""
+    """Images uint8 (N, C, 32, 32) and labels int64 (N,), split into train and test. InputError for any other."""
 
     name: str
     classes: tuple[str, ...]
@@ -36,9 +36,20 @@ class Dataset:
     test_images: Tensor
     test_labels: Tensor
 
+    def __post_init__(self):
+        for images, labels in (KEYS[:2], KEYS[2:]):
+            x, y = check_images(getattr(self, images), name=images), getattr(self, labels)
+            if x.dtype != torch.uint8:
+                raise InputError(images, str(x.dtype), "torch.uint8")
+            if not isinstance(y, Tensor) or y.dtype != torch.int64 or y.shape != x.shape[:1]:
+                raise InputError(labels, described(y), f"torch.int64 of shape ({len(x)},), a label for each of {images}")
+
     def limited(self, train: int | None, test: int | None = None) -> "Dataset":
         """The first `train` training and `test` test images; `test` defaults to `train`, None keeps all."""
         test = train if test is None else test
+        for name, count in (("train", train), ("test", test)):
+            if count is not None:
+                check_count(count, name)
         return replace(
             self,
             train_images=self.train_images[:train], train_labels=self.train_labels[:train],
@@ -56,7 +67,10 @@ class Dataset:
 
 def chosen(train: int | None = None, test: int | None = None) -> Dataset:
     """The data set named by JEPA_DATASET (default: digits), its first `train` and `test` images."""
-    return load(os.environ.get("JEPA_DATASET") or "digits").limited(train, test)
+    name = os.environ.get("JEPA_DATASET") or "digits"
+    if name not in ("digits", "cifar10"):
+        raise InputError("JEPA_DATASET", name, "digits, cifar10")
+    return load(name).limited(train, test)
 
 
 def load(name: str, task: str = "classes", channels: int = 3, path: str | Path | None = None, seed: int = 0) -> Dataset:
@@ -70,7 +84,7 @@ def load(name: str, task: str = "classes", channels: int = 3, path: str | Path |
     if task not in TASKS:
         raise InputError("task", task, ", ".join(TASKS))
     if channels not in (1, 3):
-        raise InputError("dobs", channels, "1 (grayscale) or 3 (RGB) input channels")
+        raise InputError("channels", channels, "1 (grayscale), 3 (RGB)")
     if task == "present" and name != "digits":
         raise InputError("task", task, f"classes, for dataset {name}; present belongs to the digits")
     if name == "digits":

@@ -175,10 +175,10 @@ class EppsPulley(torch.autograd.Function):
 
 
 def bcs(
-    z: Tensor, predicted: Tensor | None = None, lmbd: float = 10.0, step: int = 0,
+    z: Tensor, predicted: Tensor | None = None, lmbd: float = 10.0, seed: int = 0,
     slices: int = 256, points: int = 10, t_max: float = 3.0, scale: str = "eb",
 ) -> dict[str, Tensor]:
-    """Prediction plus SIGReg on random slices drawn from `step` ("BCS" in EB-JEPA, arXiv 2602.03604).
+    """Prediction plus SIGReg on random slices drawn from `seed`, another at every step ("BCS" in EB-JEPA, arXiv 2602.03604).
 
     scale "eb": prediction + lmbd * sigreg.
     scale "lejepa": (1 - lmbd) * distance to the mean view + lmbd * N * sigreg (arXiv 2511.08544).
@@ -190,7 +190,7 @@ def bcs(
     if scale not in ("eb", "lejepa"):
         raise InputError("scale", scale, "eb, lejepa")
     agreement = prediction(z if predicted is None else predicted, z)
-    statistic = sigreg(z, random_directions(D, slices, step, z.device), points, t_max)
+    statistic = sigreg(z, random_directions(D, slices, seed, z.device), points, t_max)
     if scale == "lejepa":
         return {"prediction": (1 - lmbd) * (V - 1) / (2 * V) * agreement, "sigreg": lmbd * N * statistic}
     return {"prediction": agreement, "sigreg": lmbd * statistic}

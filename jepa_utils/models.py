@@ -1,6 +1,7 @@
 """Projector, predictor, and the JEPA that joins them to an encoder."""
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +19,7 @@ def build_projector(features: int, widths: str = "2048-2048-2048") -> nn.Module:
         return nn.Identity()
     sizes = [features, *map(int, widths.split("-"))]
     layers: list[nn.Module] = []
-    for c_in, c_out in zip(sizes[:-2], sizes[1:-1], strict=True):
+    for c_in, c_out in pairwise(sizes[:-1]):
         layers += [nn.Linear(c_in, c_out, bias=False), nn.BatchNorm1d(c_out), nn.ReLU()]
     return nn.Sequential(*layers, nn.Linear(sizes[-2], sizes[-1]))  # the last layer is plain
 

@@ -14,7 +14,7 @@ from . import data, probe
 from .budget import Budget, budget
 from .models import build_model, embeddings, settle_batchnorm
 from .recipes import recipe
-from .runtime import cache_folder, environment, pick_device, save_json
+from .runtime import InputError, cache_folder, environment, pick_device, save_json
 from .spectra import collapse_report, effective_rank, eigenvalues
 from .train import fit
 
@@ -110,7 +110,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[2])
     parser.add_argument("out", nargs="?", default="build", type=Path)
     out = parser.parse_args().out
-    work = budget()
+    try:
+        work = budget()
+    except InputError as error:
+        parser.exit(2, f"error: {error}\n")
     images = data.load("digits").limited(work.train_images, work.test_images).to(pick_device())
     board, spectra = make(images, work)
     print("\n" + table(board))

@@ -26,7 +26,7 @@ from .runtime import InputError, autocast, generator, grad_scaler, keep_freed_me
 from .threads import choose_threads
 
 LOG_EVERY = 50  # steps between two looks at the losses: each look waits for the device
-FINAL_LR = 1e-3  # the schedule ends at this share of lr
+FINAL_SHARE = 1e-3  # the schedule ends at this share of lr
 
 
 def flops_per_view(config: TrainConfig, N: int = 2) -> float:
@@ -85,7 +85,7 @@ def check_installed(config: TrainConfig, device: torch.device) -> None:
         raise InputError("compile", True, f"false, or true where there is a C++ compiler; {compiler} is not")
 
 
-def lr_at(step: int, steps: int, lr: float, warmup: float = 0.05, final: float = FINAL_LR) -> float:
+def lr_at(step: int, steps: int, lr: float, warmup: float = 0.05, final: float = FINAL_SHARE) -> float:
     """Learning rate of a step from 0 to steps - 1: a linear rise over a share `warmup`, then a cosine down to final * lr."""
     rising = round(warmup * steps)
     if step < rising:

@@ -28,6 +28,7 @@ def main() -> None:
     for path in [path for pattern in FILES for path in sorted(ROOT.glob(pattern))]:
         text = path.read_text(encoding="utf-8")
         changed = text.replace(f"github.com/{old}", f"github.com/{new}").replace(f"/github/{old}/", f"/github/{new}/")
+        changed = changed.replace(f'"{old}"', f'"{new}"')
         if changed != text:
             with atomic(path) as temporary:
                 temporary.write_text(changed, encoding="utf-8", newline="\n")

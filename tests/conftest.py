@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 import torch
 
-from jepa_utils import data
+from jepa_utils import cifar10
 from jepa_utils.runtime import save_json
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # main.py is not in the installed package
 torch.set_num_threads(1)  # tiny tensors: threads that wait for each other cost more than they bring
-USERS_DATA = data.data_folder().absolute()  # before the environment is replaced below
+USERS_DATA = cifar10.data_folder().absolute()  # before the environment is replaced below
 
 
 # ---------------------------------------------------------------------- how many faults were tried, and survived

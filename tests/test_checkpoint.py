@@ -15,7 +15,7 @@ from jepa_utils import losses
 from jepa_utils.checkpoint import Checkpoint, claimed
 from jepa_utils.config import TrainConfig
 from jepa_utils.runtime import InputError
-from jepa_utils.train import FINAL_LR, build_loss
+from jepa_utils.train import FINAL_SHARE, build_loss
 
 
 @pytest.fixture(scope="module")
@@ -143,7 +143,7 @@ def test_a_run_can_be_made_longer_on_purpose(interrupted):
     model, history = fit(replace(TINY, epochs=6), interrupted, resume=True, extend=True)
     assert [record["epoch"] for record in history] == [1, 2, 3, 4, 5, 6]
     assert history[:2] == fit()[1][:2]  # what was done is kept, with the rates of the shorter schedule
-    assert history[-1]["lr"] == pytest.approx(TINY.lr * FINAL_LR)
+    assert history[-1]["lr"] == pytest.approx(TINY.lr * FINAL_SHARE)
     again, same = fit(replace(TINY, epochs=6), interrupted, resume=True)  # the longer run is now the run
     assert same == history
     for shorter in ({"epochs": 5}, {"epochs": 6, "max_steps": 3}):

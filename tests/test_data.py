@@ -119,9 +119,43 @@ def test_limited_takes_the_first_of_both_parts():
 
 @pytest.mark.parametrize(("options", "parameter"), [
     ({"name": "mnist"}, "dataset"), ({"name": "digits", "task": "count"}, "task"),
-    ({"name": "digits", "channels": 2}, "dobs"),
+    ({"name": "digits", "channels": 2}, "channels"),
     ({"name": "cifar10", "task": "present"}, "task"), ({"name": "folder"}, "data_path"),
 ])
 def test_load_names_the_parameter_that_it_refuses(options, parameter):
     with pytest.raises(InputError, match=f"^{parameter}: "):
         data.load(**options)
+
+
+# ------------------------------------------------------------------------------------------ a data set of one's own
+
+X, Y = torch.zeros(4, 3, 32, 32, dtype=torch.uint8), torch.arange(4)
+BAD = [
+    ("floats", {"train_images": X.float()}, "train_images"), ("no batch", {"test_images": X[0]}, "test_images"),
+    ("an array", {"train_images": X.numpy()}, "train_images"), ("a label too few", {"train_labels": Y[1:]}, "train_labels"),
+    ("a picture too few", {"test_images": X[1:]}, "test_labels"), ("float labels", {"train_labels": Y.float()}, "train_labels"),
+    ("labels of a byte", {"test_labels": Y.byte()}, "test_labels"), ("labels in a column", {"train_labels": Y[:, None]}, "train_labels"),
+    ("a list of labels", {"train_labels": [0, 1, 2, 3]}, "train_labels"), ("no labels", {"test_labels": None}, "test_labels"),
+]
+
+
+@pytest.mark.fault("bad data sets")
+@pytest.mark.parametrize(("what", "changes", "parameter"), BAD, ids=[row[0] for row in BAD])
+def test_a_data_set_of_something_else_is_refused_by_name(what, changes, parameter):
+    with pytest.raises(InputError, match=f"^{parameter}: "):
+        data.Dataset("digits", tuple("0123"), **(dict(zip(data.KEYS, (X, Y, X, Y), strict=True)) | changes))
+
+
+@pytest.mark.fault("bad data sets")
+@pytest.mark.parametrize(("counts", "parameter"), [((0,), "train"), ((-1,), "train"), ((2, 0), "test"), ((2, 1.5), "test"), (("2",), "train")])
+def test_a_limit_that_is_no_number_of_images_is_refused_by_name(counts, parameter):
+    images = data.Dataset("digits", tuple("0123"), X, Y, X, Y)
+    with pytest.raises(InputError, match=f"^{parameter}: "):
+        images.limited(*counts)
+    assert len(images.limited(None).train_images) == len(images.limited(2, 9).test_images) == 4
+
+
+def test_the_notebooks_data_set_is_named_by_the_variable_that_chooses_it(monkeypatch):
+    monkeypatch.setenv("JEPA_DATASET", "imagenet")
+    with pytest.raises(InputError, match=r"^JEPA_DATASET: 'imagenet' was given; accepted: digits, cifar10"):
+        data.chosen()

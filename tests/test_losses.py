@@ -46,7 +46,7 @@ LOSSES = {
         lambda z, p: losses.sigreg(z, directions(z.shape[-1]), 17, 5.0),
         lambda z, p: oracles.sigreg(z, directions(z.shape[-1]).numpy(), 17, 5.0)),
     "bcs": (
-        lambda z, p: total(losses.bcs(z, p, step=3, slices=12)),
+        lambda z, p: total(losses.bcs(z, p, seed=3, slices=12)),
         lambda z, p: oracles.bcs(z, p, losses.random_directions(z.shape[-1], 12, 3).double().numpy(), 10.0, "eb")),
     "bcs, lejepa": (
         lambda z, p: total(losses.bcs(z, None, 0.05, 3, 12, 7, scale="lejepa")),
@@ -193,7 +193,7 @@ def test_directions_are_unit_vectors_spread_over_the_sphere_and_set_by_their_see
 
 def test_bcs_draws_new_slices_every_step_and_the_same_for_the_same_step():
     z = torch.tensor(embeddings(2, 8, 5))
-    first, again, second = (losses.bcs(z, step=step, slices=4)["sigreg"] for step in (0, 0, 1))
+    first, again, second = (losses.bcs(z, seed=step, slices=4)["sigreg"] for step in (0, 0, 1))
     assert first == again
     assert first != second
 

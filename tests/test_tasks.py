@@ -68,7 +68,8 @@ def test_check_leaves_out_the_slow_tests(steps, monkeypatch):
 def test_test_ends_with_every_notebook_at_the_smoke_budget_without_network(steps, monkeypatch):
     monkeypatch.setenv("JEPA_BUDGET", "full")
     perform(monkeypatch, "test")
-    assert [words for words, *_ in steps.seen] == [["-m", "ruff", "check", "."], ["-m", "pytest", "-n", "auto"], NBMAKE]
+    checks = [["-m", "ruff", "check", "."], ["-m", "mypy"], ["-m", "pytest", "-n", "auto"]]
+    assert [words for words, *_ in steps.seen] == [*checks, NBMAKE]
     assert steps.seen[-1] == (NBMAKE, "smoke", "1")
 
 

@@ -25,10 +25,10 @@ def test_the_rate_rises_linearly_to_lr_then_falls_to_its_final_share(steps, warm
     falling = rates[rising:]
     assert falling == sorted(falling, reverse=True)
     if len(falling) > 1:
-        assert (falling[0], falling[-1]) == (pytest.approx(0.5), pytest.approx(0.5 * train.FINAL_LR))
+        assert (falling[0], falling[-1]) == (pytest.approx(0.5), pytest.approx(0.5 * train.FINAL_SHARE))
         assert lr_at(steps - 1, steps, 0.5, warmup, final=0.2) == pytest.approx(0.1)
         middle = falling[len(falling) // 2]
-        assert len(falling) % 2 == 0 or middle == pytest.approx(0.5 * (1 + train.FINAL_LR) / 2)  # half-way down a cosine
+        assert len(falling) % 2 == 0 or middle == pytest.approx(0.5 * (1 + train.FINAL_SHARE) / 2)  # half-way down a cosine
 
 
 @pytest.mark.slow
@@ -122,7 +122,7 @@ def test_max_steps_stops_in_the_middle_of_an_epoch_at_the_end_of_the_schedule():
     _, history = fit(replace(TINY, max_steps=4), loss=lambda z, predicted, step: seen.append(step) or {"prediction": z.square().mean()})
     assert seen == [0, 1, 2, 3]  # three steps an epoch
     assert len(history) == 2
-    assert history[-1]["lr"] == pytest.approx(TINY.lr * train.FINAL_LR)
+    assert history[-1]["lr"] == pytest.approx(TINY.lr * train.FINAL_SHARE)
 
 
 def test_unlabelled_images_train_the_same_encoder_as_labelled_ones():

@@ -1,0 +1,85 @@
+"""How a run ends that does not end well: in one line, with nothing lost."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import ROOT
+from shell import SMALL, files, one_error_line, strict_json
+
+from jepa_utils.config import TrainConfig
+from jepa_utils.runtime import InputError
+from jepa_utils.train import check_installed
+
+pytestmark = pytest.mark.slow  # every test starts processes
+
+
+def start(*words, **environment):
+    return subprocess.Popen([sys.executable, ROOT / "main.py", *SMALL.split(), *words], stdout=subprocess.PIPE,
+                            stderr=subprocess.PIPE, text=True, env=os.environ | environment)
+
+
+def lines(text):
+    """What is left to read of stderr when the progress bars have gone."""
+    return [line for line in re.split(r"[\r\n]+", text) if line.strip() and "it/s" not in line and "%|" not in line]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows sends no signals")
+@pytest.mark.parametrize(("how", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["Ctrl-C", "SIGTERM"])
+def test_a_stopped_run_says_in_one_line_how_to_go_on(call, how, code):
+    run = start("--epochs", "500", "--out", "here")
+    deadline = time.monotonic() + 120
+    while not Path("here/checkpoint.pt").exists() and run.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    run.send_signal(how)
+    said = run.communicate()[1]
+    assert run.returncode == code, said
+    assert lines(said)[-1] == "main.py: stopped; go on with: python main.py --resume --out here"
+    assert "Traceback" not in said
+    assert files("here").keys() == {"checkpoint.pt", "config.json", "history.json"}
+    assert call("--resume --out here --max_steps 2").code == 2  # another length is refused, the run is kept
+    assert len(strict_json(Path("here/history.json").read_text(encoding="utf-8"))) >= 1
+
+
+def test_runs_started_together_have_folders_of_their_own(call):
+    runs = [start("--seed", str(seed)) for seed in range(3)]
+    assert [run.communicate() and run.returncode for run in runs] == [0, 0, 0]
+    kept = [strict_json(path.read_text(encoding="utf-8")) for path in Path("runs").glob("*/metrics.json")]
+    assert sorted(metrics["seed"] for metrics in kept) == [0, 1, 2]
+
+
+def test_without_docstrings_and_assertions_a_run_is_the_same(call):
+    run = start("--out", "here", PYTHONOPTIMIZE="2")
+    said = run.communicate()[1]
+    assert run.returncode == 0, said
+
+
+def test_without_a_compiler_compile_is_refused_by_name(call, tmp_path):
+    run = start("--compile", "true", "--out", "here", PATH=str(tmp_path), CXX="")
+    said = run.communicate()[1]
+    assert run.returncode == 2
+    assert one_error_line(said, "compile: True was given")
+    assert files(".") == {}
+
+
+def test_a_compiler_named_by_cxx_is_looked_for(monkeypatch):
+    config, cpu = TrainConfig(compile=True), torch.device("cpu")
+    monkeypatch.setenv("CXX", f"{sys.executable} -O2")  # any program that is there
+    check_installed(config, cpu)
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(InputError, match=r"^compile: True was given; .*no-such-compiler is not"):
+        check_installed(config, cpu)
+
+
+def test_the_home_folder_may_be_written_as_a_tilde(call, monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    assert call(f"{SMALL} --out ~/run").code == 0
+    assert files(tmp_path / "run").keys() == {"checkpoint.pt", "config.json", "encoder.pt", "history.json", "metrics.json"}
+    assert call("--resume --out ~/run").code == 0
