@@ -8,5 +8,5 @@ dependencies = ["torch", "torchvision", "numpy", "tqdm"]
 
 
 def cifar10_encoder(device: str = "cpu") -> Encoder:
-    """ResNet5 trained on CIFAR-10 without labels, in ten minutes on two CPU cores: images (N, 3, 32, 32) -> h (N, 256)."""
+    """ResNet5 trained on CIFAR-10 without labels, ten minutes on two CPU cores: images (N, 3, 32, 32) -> h (N, 256)."""
     return load_encoder(Path(__file__).parent / "assets" / "encoder_cifar10.pt", device)

@@ -49,7 +49,8 @@ class Options:
     limit: int | None = None  # use only the first N training and the first N test images
     probe_epochs: int = 50  # epochs of the final linear probe
     device: str = "auto"  # auto, cpu, cuda, cuda:N or mps
-    out: str | None = None  # folder for all that a run leaves (default: a new one in the folder JEPA_RUNS, else in runs/)
+    # folder for all that a run leaves (default: a new one in the folder JEPA_RUNS, else in runs/)
+    out: str | None = None
     resume: bool = False  # go on from the checkpoint in --out
     extend: bool = False  # with --resume: to more epochs or steps than the run was begun with
     json: bool = False  # print all final figures as one JSON object on the last line
@@ -68,7 +69,8 @@ class Options:
             raise InputError("extend", True, "--extend together with --resume")
 
 
-KEPT = ("recipe", "dataset", "task", "data_path", "augmentation", "limit", "probe_epochs")  # in config.json, for --resume
+# What config.json keeps beside the configuration, for --resume.
+KEPT = ("recipe", "dataset", "task", "data_path", "augmentation", "limit", "probe_epochs")
 SAME_ON_RESUME = ("dataset", "task", "augmentation", "limit")
 
 
@@ -121,7 +123,7 @@ def resolve(config: TrainConfig, options: Options, given: Iterable[str]) -> tupl
     images = images.limited(options.limit)
     check_batch_size(config.batch_size, len(images.train_images))
     if len(images.test_images) < 2:
-        raise InputError("data_path", options.data_path, "at least 10 pictures: a fifth of them is the test set")
+        raise InputError("data_path", options.data_path, "more pictures: a fifth of each class is held out, fewer than 2 here")
     return replace(options, dataset=dataset, task=task, augmentation=options.augmentation or dataset), images, notice
 
 
@@ -160,7 +162,8 @@ def evaluate(model: JEPA, images: data.Dataset, config: TrainConfig, probe_epoch
         return {}
     sets = train_h, images.train_labels, test_h, images.test_labels
     z = embeddings(model, images.test_images[:2000])
-    z = z[torch.randperm(len(z), generator=generator(config.seed))[:5000].to(z.device)]  # of maps, a sample of positions
+    sample = torch.randperm(len(z), generator=generator(config.seed))[:5000]
+    z = z[sample.to(z.device)]  # of maps, some positions
     return {
         "linear_probe": round(probe.linear_probe_sgd(*sets, probe_epochs, config.probe_lr, seed=config.seed), 2),
         "knn_probe": round(probe.knn_probe(*sets), 2),
@@ -201,8 +204,9 @@ def train_and_evaluate(config: TrainConfig, options: Options, images: data.Datas
     except KeyboardInterrupt as stopped:
         raise KeyboardInterrupt(*stopped.args, how_to_go_on(out)) from stopped
     metrics: dict = {
-        "model_type": config.model_type, "loss_type": config.loss_type, "dataset": options.dataset, "task": options.task,
-        "dataset_notice": notice, "recipe": options.recipe, "seed": config.seed, "epochs": len(history),
+        "model_type": config.model_type, "loss_type": config.loss_type,
+        "dataset": options.dataset, "task": options.task, "dataset_notice": notice,
+        "recipe": options.recipe, "seed": config.seed, "epochs": len(history),
         "loss": history[-1]["loss"], "device": str(images.train_images.device), "processes": distributed.processes(),
         "train_seconds": round(sum(record["seconds"] for record in history), 2),
     }
@@ -246,8 +250,9 @@ def main() -> None:
     if not metrics:  # one of several processes, not the first
         return
     if "linear_probe" in metrics:
-        print(f"linear probe on {metrics['dataset']} ({metrics['task']}): {metrics['linear_probe']:.2f} % of the test images "
-              f"right; always the commonest class: {metrics['chance']:.2f} %. Embeddings: {metrics['embeddings']['state']}.")
+        print(f"linear probe on {metrics['dataset']} ({metrics['task']}): {metrics['linear_probe']:.2f} % of the "
+              f"test images right; always the commonest class: {metrics['chance']:.2f} %. "
+              f"Embeddings: {metrics['embeddings']['state']}.")
     if options.json:
         print(json.dumps(metrics))
 

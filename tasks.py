@@ -55,7 +55,8 @@ def perform(steps: list[str], budget: str | None = None) -> int:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("task", choices=TASKS)
-    parser.add_argument("--budget", choices=BUDGETS, help="how much work run and lab do (default: JEPA_BUDGET, else quick)")
+    parser.add_argument("--budget", choices=BUDGETS,
+                        help="how much work run and lab do (default: JEPA_BUDGET, else quick)")
     options = parser.parse_args()
     if options.budget and options.task not in ("run", "lab"):
         parser.error(f"--budget: {options.task} has no budget to choose; accepted: with run and lab")

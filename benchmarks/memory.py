@@ -44,4 +44,5 @@ def measure(quick: bool = False) -> list[dict]:
     steps, batch_size = (1, 8) if quick else (2, 256)
     chosen = list(COMMANDS.items())[:1] if quick else COMMANDS.items()
     case = f"{steps} steps of {batch_size} images under a limit of {LIMIT / 1e9:.0f} GB"
-    return [row(f"memory, {name}", case, "ours", "GB", [peak_gigabytes(options, steps, batch_size)], "") for name, options in chosen]
+    return [row(f"memory, {name}", case, "ours", "GB", [peak_gigabytes(options, steps, batch_size)], "")
+            for name, options in chosen]

@@ -30,7 +30,8 @@ def measured():
 
 def measure(quick: bool = False) -> list[dict]:
     cases = {"synthetic": (synthetic(500, 32), synthetic(100, 32, seed=3))} if quick else {
-        "synthetic": (synthetic(50_000, 512), synthetic(10_000, 512, seed=3)), "of CIFAR-10 by the encoder in assets/": measured()}
+        "synthetic": (synthetic(50_000, 512), synthetic(10_000, 512, seed=3)),
+        "of CIFAR-10 by the encoder in assets/": measured()}
     return [row for name, parts in cases.items() for row in compare(name, *parts, repeats=2 if quick else 3)]
 
 

@@ -11,7 +11,8 @@ from jepa_utils.runtime import pick_device
 from .timing import race, weigh
 
 POINTS = 33  # on [-3, 3]: lightly's 17 on [0, 3], doubled by symmetry
-CASES = [{"N": N, "D": D, "slices": K} for N, D, K in ((256, 128, 256), (256, 2048, 256), (1024, 128, 1024), (4096, 512, 1024))]
+CASES = [{"N": N, "D": D, "slices": K} for N, D, K in (
+    (256, 128, 256), (256, 2048, 256), (1024, 128, 1024), (4096, 512, 1024))]
 
 
 def ours(N, D, slices, small=False):

@@ -9,7 +9,8 @@ from pathlib import Path
 import torch
 
 
-def race(benchmark: str, case: str, contenders: dict[str, Callable], unit: str, work: float = 1, repeats: int = 5) -> list[dict]:
+def race(benchmark: str, case: str, contenders: dict[str, Callable], unit: str,
+         work: float = 1, repeats: int = 5) -> list[dict]:
     """One row for each contender, from `repeats` calls after one that warms up.
 
     A call does `work` units, such as images: `unit` names them, per second. Unit "ms" is the time of one call.
@@ -24,9 +25,11 @@ def race(benchmark: str, case: str, contenders: dict[str, Callable], unit: str, 
             if repeat:
                 seconds[name].append(time.perf_counter() - started)
     ours = statistics.median(seconds["ours"])
-    return [
-        row(benchmark, case, name, unit, [1000 * s if unit == "ms" else work / s for s in taken], f"{statistics.median(taken) / ours:.1f} x")
-        for name, taken in seconds.items()]
+    rows = []
+    for name, taken in seconds.items():
+        values = [1000 * s if unit == "ms" else work / s for s in taken]
+        rows.append(row(benchmark, case, name, unit, values, f"{statistics.median(taken) / ours:.1f} x"))
+    return rows
 
 
 def weigh(benchmark: str, case: str, contenders: dict[str, Callable]) -> list[dict]:
@@ -35,7 +38,8 @@ def weigh(benchmark: str, case: str, contenders: dict[str, Callable]) -> list[di
     Contenders are functions at the top of a module: on a CPU each runs in a process of its own.
     """
     peaks = {name: peak_memory(call) for name, call in contenders.items()}
-    return [row(benchmark, case, name, "MB", [peak / 1e6], f"{peak / peaks['ours']:.1f} x") for name, peak in peaks.items()]
+    return [row(benchmark, case, name, "MB", [peak / 1e6], f"{peak / peaks['ours']:.1f} x")
+            for name, peak in peaks.items()]
 
 
 def row(benchmark: str, case: str, contender: str, unit: str, values: list[float], advantage: str) -> dict:
@@ -71,8 +75,9 @@ def _watched(call: Callable, queue) -> None:
 
 
 def _status(key: str) -> int:
-    line = next(line for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines() if line.startswith(key))
-    return 1024 * int(line.split()[1])
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    kibibytes = next(line.split()[1] for line in lines if line.startswith(key))
+    return 1024 * int(kibibytes)
 
 
 def table(rows: list[dict]) -> str:
@@ -82,5 +87,6 @@ def table(rows: list[dict]) -> str:
         digits = 0 if r["median"] >= 100 else 1 if r["median"] >= 10 else 2
         low, mid, high = (f"{value:,.{digits}f}" for value in (min(r["values"]), r["median"], max(r["values"])))
         spread = f" ({low} to {high})" if len(r["values"]) > 1 else ""
-        lines.append(f"| {r['benchmark']} | {r['case']} | {r['contender']} | {mid} {r['unit']}{spread} | {r['advantage']} |")
+        measured = f"{mid} {r['unit']}{spread}"
+        lines.append(f"| {r['benchmark']} | {r['case']} | {r['contender']} | {measured} | {r['advantage']} |")
     return "\n".join(lines)

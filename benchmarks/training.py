@@ -1,6 +1,6 @@
-"""End to end, views to optimizer: ResNet-18 beside its peers at the same batch and precision; a recipe for two CPU cores beside its variants.
+"""End to end, views to optimizer: ResNet-18 beside its peers, a recipe for two CPU cores beside its variants.
 
-The compiled ones need a C++ compiler.
+Peers have the same batch and precision. The compiled ones need a C++ compiler.
 """
 
 from dataclasses import replace
@@ -24,7 +24,8 @@ from .timing import race
 from .views import TwoViews, lightly_views, loader
 
 WIDTH = 2048
-# VICReg on a laptop as it is in most hands, AdamW on two views of 256 images a step; and the README's recipe, with this smaller encoder.
+# VICReg on a laptop as it is in most hands, AdamW on two views of 256 images a step.
+# Then the README's recipe, with this smaller encoder.
 PLAIN = recipe("laptop-vicreg", dstc=256, projector="512-512-512", cov_loss_weight=1, batch_size=256)
 RECIPE = replace(PLAIN, views=4, batch_size=64, optimizer="muon", lr=5e-3, weight_decay=1.0)
 
@@ -53,7 +54,8 @@ def small_resnet18():
 
 def mlp(c_in, width):
     """Three linear layers with BatchNorm and ReLU between them."""
-    hidden = [layer for size in (c_in, width) for layer in (nn.Linear(size, width, bias=False), nn.BatchNorm1d(width), nn.ReLU())]
+    hidden = [layer for size in (c_in, width)
+              for layer in (nn.Linear(size, width, bias=False), nn.BatchNorm1d(width), nn.ReLU())]
     return nn.Sequential(*hidden, nn.Linear(width, width))
 
 
@@ -70,10 +72,10 @@ def plain_vicreg(a, b):
 
 
 def per_image(images, transform, encoder, head, loss, batch_size, device):
-    """The same of the usual loop: a DataLoader's workers make the views, one view after the other passes the network."""
+    """The same of the usual loop: a DataLoader's workers make the views, which pass the network one by one."""
     model = nn.Sequential(encoder, head).to(device).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
-    batches = chain.from_iterable(repeat(loader(images, transform, batch_size)))  # cycle would keep the first epoch's views
+    batches = chain.from_iterable(repeat(loader(images, transform, batch_size)))  # cycle would keep one epoch's views
 
     def step(lr=1e-3):
         optimizer.param_groups[0]["lr"] = lr
@@ -92,12 +94,14 @@ def measure(quick: bool = False) -> list[dict]:
     device = pick_device()
     batch_size = 16 if quick else 64 if device.type == "cpu" else 256
     images = data.digits(train=64 if quick else 2048).train_images
-    config = TrainConfig(model_type="resnet", dobs=3, projector="-".join([str(WIDTH)] * 3), loss_type="vicreg", batch_size=batch_size)
+    projector = "-".join([str(WIDTH)] * 3)
+    config = TrainConfig(model_type="resnet", dobs=3, projector=projector, loss_type="vicreg", batch_size=batch_size)
     head = VICRegProjectionHead(512, WIDTH, WIDTH, num_layers=3)
     contenders = {
         "ours": ours(images, config, device),
         **({} if quick else {"ours, compiled": ours(images, replace(config, compile=True), device)}),
-        "plain loop, torchvision": per_image(images, TwoViews(), small_resnet18(), mlp(512, WIDTH), plain_vicreg, batch_size, device),
+        "plain loop, torchvision": per_image(
+            images, TwoViews(), small_resnet18(), mlp(512, WIDTH), plain_vicreg, batch_size, device),
         "lightly": per_image(images, lightly_views(), small_resnet18(), head, VICRegLoss(), batch_size, device),
     }
     steps = {name: step for name, (_, step) in contenders.items()}

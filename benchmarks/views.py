@@ -51,7 +51,8 @@ class PerImage(Dataset):
 
 
 def loader(images, transform, batch_size):
-    return DataLoader(PerImage(images, transform), batch_size, shuffle=True, num_workers=WORKERS, persistent_workers=True, drop_last=True)
+    return DataLoader(PerImage(images, transform), batch_size, shuffle=True, drop_last=True,
+                      num_workers=WORKERS, persistent_workers=True)
 
 
 def ours(images, batch_size, device):

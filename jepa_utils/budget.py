@@ -62,7 +62,8 @@ class Budget:
 
 
 def _quick(epochs: int) -> Budget:
-    return Budget(f"quick-{epochs}", train_images=10_000, test_images=2_000, epochs=epochs, batch_size=128, seeds=(0, 1, 2))
+    return Budget(f"quick-{epochs}", train_images=10_000, test_images=2_000, epochs=epochs, batch_size=128,
+                  seeds=(0, 1, 2))
 
 
 BUDGETS = {

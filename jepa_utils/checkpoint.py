@@ -20,7 +20,8 @@ class Checkpoint:
     LENGTH = ("epochs", "max_steps")  # what an extended run may have more of
 
     def __init__(
-        self, out: Path | None, config: TrainConfig, parts: dict, g: torch.Generator, data: dict[str, Tensor | None] | None = None
+        self, out: Path | None, config: TrainConfig, parts: dict, g: torch.Generator,
+        data: dict[str, Tensor | None] | None = None,
     ):
         """`parts` by name are modules and optimizers; `data` by name, what the run trains on."""
         self.path = out / self.NAME if out else None
@@ -32,7 +33,8 @@ class Checkpoint:
         if not self.path:
             return
         state = {name: part.state_dict() for name, part in self.parts.items()}
-        state |= {"config": asdict(self.config), "data": self.data, "history": history, "generator": self.generator.get_state()}
+        state |= {"config": asdict(self.config), "data": self.data, "history": history,
+                  "generator": self.generator.get_state()}
         save_tensors(state, self.path)
         save_json(history, self.path.with_name("history.json"))
 
@@ -50,7 +52,8 @@ class Checkpoint:
             self._compare(state["config"], extend)
             for name, found in self.data.items():
                 if state["data"][name] != found:
-                    raise InputError(name, f"others than in {self.path}", "those the run began with; a new --out for a new run")
+                    raise InputError(name, f"others than in {self.path}",
+                                     "those the run began with; a new --out for a new run")
             for name, part in self.parts.items():
                 if state[name] or not isinstance(part, torch.amp.GradScaler):  # which at rest has no state
                     part.load_state_dict(state[name])

@@ -123,7 +123,8 @@ def _read_archive(path: Path) -> dict[str, np.ndarray]:
     if found != MD5:
         raise InputError("JEPA_DATA", str(path), f"CIFAR-10's archive, of md5 {MD5}, not {found}; replace or delete it")
     with tarfile.open(path) as archive:
-        return _read_batches(lambda name: (archive.extractfile(f"cifar-10-batches-py/{name}") or io.BytesIO()).read(), path)
+        return _read_batches(
+            lambda name: (archive.extractfile(f"cifar-10-batches-py/{name}") or io.BytesIO()).read(), path)
 
 
 def _read_batches(read, source: Path) -> dict[str, np.ndarray]:

@@ -18,8 +18,8 @@ CHOICES = {
     "optimizer": ("adamw", "lars", "muon"),
 }
 LEAST = {  # of whole numbers
-    "henc": 1, "dstc": 1, "stride": 1, "patch_size": 1, "micro_batch": 0, "hpre": 1, "slices": 1, "points": 2, "views": 2,
-    "batch_size": 2, "epochs": 1, "checkpoint_every": 1, "seed": 0,
+    "henc": 1, "dstc": 1, "stride": 1, "patch_size": 1, "micro_batch": 0, "hpre": 1, "slices": 1, "points": 2,
+    "views": 2, "batch_size": 2, "epochs": 1, "checkpoint_every": 1, "seed": 0,
 }
 MOST = {"seed": 2**32 - 1}
 WEIGHTS = ("std_coeff", "cov_coeff", "sim_loss_weight", "var_loss_weight", "cov_loss_weight", "lmbd", "weight_decay")
@@ -76,14 +76,16 @@ class TrainConfig:
         for name, accepted in CHOICES.items():
             self._refuse_unless(name, getattr(self, name) in accepted, ", ".join(map(str, accepted)))
         for name, least in LEAST.items():
-            most = MOST.get(name, math.inf)
-            accepted = f"a whole number of at least {least}" if most == math.inf else f"a whole number from {least} to {most}"
-            self._refuse_unless(name, whole(getattr(self, name)) and least <= getattr(self, name) <= most, accepted)
-            object.__setattr__(self, name, int(getattr(self, name)))  # NumPy's numbers are no JSON
+            value, most = getattr(self, name), MOST.get(name, math.inf)
+            span = f"of at least {least}" if most == math.inf else f"from {least} to {most}"
+            self._refuse_unless(name, whole(value) and least <= value <= most, f"a whole number {span}")
+            object.__setattr__(self, name, int(value))  # NumPy's numbers are no JSON
         for name in WEIGHTS:
-            self._refuse_unless(name, number(getattr(self, name)) and getattr(self, name) >= 0, "a finite number of at least 0")
+            value = getattr(self, name)
+            self._refuse_unless(name, number(value) and value >= 0, "a finite number of at least 0")
         for name in ("lr", "probe_lr"):
-            self._refuse_unless(name, number(getattr(self, name)) and getattr(self, name) > 0, "a finite number above 0")
+            value = getattr(self, name)
+            self._refuse_unless(name, number(value) and value > 0, "a finite number above 0")
         self._refuse_unless("warmup", number(self.warmup) and 0 <= self.warmup <= 1, "a share from 0 to 1")
         self._refuse_unless("compile", isinstance(self.compile, bool), "true or false")
         self._refuse_unless("max_steps", self.max_steps is None or (whole(self.max_steps) and self.max_steps >= 1),
@@ -97,7 +99,8 @@ class TrainConfig:
                             "a number above 0 with lars, which scales only decayed weights")
         if self.predictor == "conv":
             self._refuse_unless("views", self.views == 2, "2 with predictor conv: a partial view and the whole")
-            self._refuse_unless("projector", not self.projector, "none with predictor conv, which works on feature maps")
+            self._refuse_unless("projector", not self.projector,
+                                "none with predictor conv, which works on feature maps")
 
     def _refuse_unless(self, name: str, fine, accepted: str) -> None:
         if not fine:
@@ -109,5 +112,6 @@ def check_effect(config: TrainConfig, given: Iterable[str]) -> None:
     for name in given:
         decides, values = READ_BY.get(name, ("", ()))
         if decides and getattr(config, decides) not in values:
-            raise InputError(name, getattr(config, name), f"nothing with {decides} {getattr(config, decides)}, which does "
-                             f"not read it; {' and '.join(values)} {'do' if len(values) > 1 else 'does'}")
+            raise InputError(name, getattr(config, name),
+                             f"nothing with {decides} {getattr(config, decides)}, which does not read it; "
+                             f"{' and '.join(values)} {'do' if len(values) > 1 else 'does'}")

@@ -42,7 +42,8 @@ class Dataset:
             if x.dtype != torch.uint8:
                 raise InputError(images, str(x.dtype), "torch.uint8")
             if not isinstance(y, Tensor) or y.dtype != torch.int64 or y.shape != x.shape[:1]:
-                raise InputError(labels, described(y), f"torch.int64 of shape ({len(x)},), a label for each of {images}")
+                raise InputError(labels, described(y),
+                                 f"torch.int64 of shape ({len(x)},), a label for each of {images}")
 
     def limited(self, train: int | None, test: int | None = None) -> "Dataset":
         """The first `train` training and `test` test images; `test` defaults to `train`, None keeps all."""

@@ -84,7 +84,7 @@ def whole_batch(loss: Callable) -> Callable:
 
 
 def parallel(model: nn.Module) -> nn.Module:
-    """`model` with gradients averaged over processes and BatchNorm over the whole batch; `model` itself stays in use."""
+    """`model`, gradients averaged over processes, BatchNorm over the whole batch; `model` itself stays in use."""
     if processes() == 1:
         return model
     device = next(model.parameters()).device
@@ -93,7 +93,8 @@ def parallel(model: nn.Module) -> nn.Module:
         return DistributedDataParallel(model, device_ids=[device])
     for layer in model.modules():
         if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):
-            layer.forward = partial(whole_batchnorm, layer)  # type: ignore[method-assign]  # torch's SyncBatchNorm has no CPU kernel
+            # torch's SyncBatchNorm has no CPU kernel.
+            layer.forward = partial(whole_batchnorm, layer)  # type: ignore[method-assign]
     return DistributedDataParallel(model)
 
 

@@ -16,7 +16,7 @@ from .pixels import to_float
 from .runtime import InputError, save_tensors
 
 FORMAT, VERSION = "jepa_utils encoder", 1  # of the file that `save_encoder` writes
-FIELDS = ("model_type", "dobs", "henc", "dstc", "stride", "patch_size")  # those of a configuration that shape an encoder
+FIELDS = ("model_type", "dobs", "henc", "dstc", "stride", "patch_size")  # of a configuration: what shapes an encoder
 
 
 class Normalize(nn.Module):
@@ -34,7 +34,8 @@ class Normalize(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if x.ndim != 4 or x.shape[1] != len(self.scale):
-            raise InputError("images", tuple(x.shape), f"shape (N, {len(self.scale)}, H, W), the encoder's channel count")
+            raise InputError("images", tuple(x.shape),
+                             f"shape (N, {len(self.scale)}, H, W), the encoder's channel count")
         x = (to_float(x) * self.scale).add_(self.shift)
         return x.contiguous(memory_format=torch.channels_last)
 
@@ -150,7 +151,8 @@ def save_encoder(encoder: Encoder, config: TrainConfig, folder: str | Path) -> P
 def load_encoder(path: str | Path, device: torch.device | str = "cpu") -> Encoder:
     """The encoder that `save_encoder` left in a folder, or in such a file, in evaluation mode on `device`.
 
-    Raises InputError for a file that is missing, damaged, of another kind or of a later version. Nothing in it is executed.
+    Raises InputError for a file that is missing, damaged, of another kind or of a later version.
+    Nothing in it is executed.
     """
     path = Path(path).expanduser()
     file = path / "encoder.pt" if path.is_dir() else path
@@ -162,7 +164,8 @@ def load_encoder(path: str | Path, device: torch.device | str = "cpu") -> Encode
     if not isinstance(saved, dict) or saved.get("format") != FORMAT:
         raise InputError("path", str(file), "a file that save_encoder wrote; this holds something else")
     if saved["version"] != VERSION:
-        raise InputError("path", str(file), f"version {VERSION} of the format, not {saved['version']}: update jepa_utils")
+        raise InputError("path", str(file),
+                         f"version {VERSION} of the format, not {saved['version']}: update jepa_utils")
     try:
         encoder = build_encoder(**{name: saved["config"][name] for name in FIELDS})
         encoder.load_state_dict(saved["weights"])
@@ -174,7 +177,7 @@ def load_encoder(path: str | Path, device: torch.device | str = "cpu") -> Encode
 
 @torch.no_grad()
 def in_batches(model: nn.Module, function: Callable[[Tensor], Tensor], images: Tensor, batch_size: int = 128) -> Tensor:
-    """function(images) in float32, batch after batch on the model's device, in evaluation mode; the mode is restored."""
+    """function(images) in float32, batch by batch on the model's device, in evaluation mode; restores the mode."""
     device, training = next(model.parameters()).device, model.training
     model.eval()
     try:

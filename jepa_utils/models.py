@@ -33,7 +33,8 @@ def build_predictor(kind: str, features: int, hpre: int = 32) -> nn.Module:
     if kind == "identity":
         return nn.Identity()
     if kind == "mlp":
-        return nn.Sequential(nn.Linear(features, hpre, bias=False), nn.BatchNorm1d(hpre), nn.ReLU(), nn.Linear(hpre, features))
+        return nn.Sequential(
+            nn.Linear(features, hpre, bias=False), nn.BatchNorm1d(hpre), nn.ReLU(), nn.Linear(hpre, features))
     if kind == "conv":
         return nn.Sequential(
             nn.Conv2d(features, hpre, 3, 1, 1, bias=False), nn.BatchNorm2d(hpre), nn.ReLU(),

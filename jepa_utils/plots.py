@@ -69,14 +69,16 @@ def image_grid(rows: list[Tensor], row_titles: list[str] | None = None, column_t
                title: str = "", size: float = 0.95) -> Figure:
     """Rows of images, each (N, C, H, W), with a title for every row or column."""
     columns = max(len(row) for row in rows)
-    figure, axes = plt.subplots(len(rows), columns, figsize=(size * columns + 1.2, size * len(rows) + 0.6), squeeze=False, layout="constrained")
+    figsize = size * columns + 1.2, size * len(rows) + 0.6
+    figure, axes = plt.subplots(len(rows), columns, figsize=figsize, squeeze=False, layout="constrained")
     for i, row in enumerate(rows):
         for j, ax in enumerate(axes[i]):
             ax.axis("off")
             if j < len(row):
                 picture(ax, row[j], column_titles[j] if column_titles and i == 0 else "")
         if row_titles:
-            axes[i, 0].text(-0.15, 0.5, row_titles[i], transform=axes[i, 0].transAxes, ha="right", va="center", fontsize=9)
+            axes[i, 0].text(-0.15, 0.5, row_titles[i], transform=axes[i, 0].transAxes,
+                            ha="right", va="center", fontsize=9)
     figure.suptitle(title, x=0.01, ha="left", fontsize=12)
     return figure
 
@@ -90,7 +92,8 @@ def spectrum(ax: plt.Axes, spectra: dict[str, Tensor], title: str = "") -> None:
     ax.legend()
 
 
-def bars(ax: plt.Axes, values: dict[str, float], xlabel: str, title: str = "", errors: dict[str, float] | None = None) -> None:
+def bars(ax: plt.Axes, values: dict[str, float], xlabel: str, title: str = "",
+         errors: dict[str, float] | None = None) -> None:
     """One horizontal bar per name, in the name's colour, with its value written at its end."""
     names = list(values)
     error = [errors.get(name, 0) for name in names] if errors else None

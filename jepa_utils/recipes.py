@@ -19,7 +19,8 @@ class Recipe:
 
 
 # Two CPU cores, the embedded digits: the notebooks' recipe, chosen on a validation split.
-LAPTOP = TrainConfig(dobs=3, dstc=128, stride=2, projector="512-512-256", loss_type="none", batch_size=256, epochs=8, lr=3e-3)
+LAPTOP = TrainConfig(dobs=3, dstc=128, stride=2, projector="512-512-256", loss_type="none",
+                     batch_size=256, epochs=8, lr=3e-3)
 # Two CPU cores, CIFAR-10, so many minutes: a wider encoder, Muon, four views. What was tried is in assets/search.jsonl.
 CIFAR = TrainConfig(dobs=3, henc=48, dstc=384, stride=2, views=4, batch_size=64, optimizer="muon", lr=5e-3)
 CIFAR_VICREG = replace(CIFAR, projector="512-512-512", loss_type="vicreg", var_loss_weight=50)
@@ -44,7 +45,8 @@ RECIPES = {
     "resnet18-bcs": Recipe(replace(LARGE, loss_type="bcs", projector="2048-128", optimizer="lars", lr=0.3), "cifar10"),
     "vit-s-vicreg": Recipe(replace(LARGE, model_type="vit_s"), "cifar10"),
 }
-DEFAULTS = {"resnet5": "predictive", "resnet": "joint-resnet18", "vit_s": "joint-vit-s", "vit_b": "joint-vit-b"}  # by model type
+# Model type -> the recipe that it takes by default.
+DEFAULTS = {"resnet5": "predictive", "resnet": "joint-resnet18", "vit_s": "joint-vit-s", "vit_b": "joint-vit-b"}
 
 
 def named(name: str) -> Recipe:

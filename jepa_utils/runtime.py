@@ -130,7 +130,7 @@ def cache_folder() -> Path:
 
 
 def runs_folder() -> Path:
-    """Where runs are kept: JEPA_RUNS if set; in Colab the Drive, once mounted, which outlives the session; else runs/."""
+    """Where runs are kept: JEPA_RUNS if set; in Colab a mounted Drive, which outlives the session; else runs/."""
     drive = Path("/content/drive/MyDrive")
     return Path(os.environ.get("JEPA_RUNS") or (drive / "jepa-runs" if drive.is_dir() else "runs")).expanduser()
 

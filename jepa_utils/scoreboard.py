@@ -23,7 +23,8 @@ FIELDS = {"name": str, "probe": float, "effective_rank": float, "dimensions": fl
 LOSS_TYPES = {"collapsed": "none", "VICReg": "vicreg", "SIGReg": "bcs"}
 
 
-def row(name: str, train_h: Tensor, test_h: Tensor, images: data.Dataset, seconds: float = 0.0, z: Tensor | None = None) -> dict:
+def row(name: str, train_h: Tensor, test_h: Tensor, images: data.Dataset,
+        seconds: float = 0.0, z: Tensor | None = None) -> dict:
     """One line: probe accuracy (percent) and effective rank of features h (N, F), seconds of training.
 
     With embeddings z (N, D) of the test images also the state the collapse report gives them.
@@ -92,7 +93,8 @@ def make(images: data.Dataset, budget: Budget) -> tuple[list[dict], dict[str, Te
         config = recipe(f"laptop-{LOSS_TYPES.get(name, 'none')}", epochs=budget.epochs, batch_size=budget.batch_size)
         started = time.perf_counter()
         if name == "untrained":
-            model = settle_batchnorm(build_model(config, *images.statistics()).to(images.train_images.device), images.train_images)
+            model = build_model(config, *images.statistics()).to(images.train_images.device)
+            model = settle_batchnorm(model, images.train_images)
         else:
             model, _ = fit(config, images)
         seconds = time.perf_counter() - started
@@ -119,7 +121,8 @@ def main() -> None:
     print("\n" + table(board))
     figure, (left, right) = plots.plt.subplots(1, 2, figsize=(11, 4))
     plots.spectrum(left, spectra, "Without a regularizer the embeddings shrink to a point")
-    plots.bars(right, {line["name"]: line["probe"] for line in board}, "linear probe, % of test images", "What the features are worth")
+    scores = {line["name"]: line["probe"] for line in board}
+    plots.bars(right, scores, "linear probe, % of test images", "What the features are worth")
     out.mkdir(parents=True, exist_ok=True)
     figure.tight_layout()
     figure.savefig(out / "scoreboard.png")

@@ -30,7 +30,7 @@ FINAL_SHARE = 1e-3  # the schedule ends at this share of lr
 
 
 def flops_per_view(config: TrainConfig, N: int = 2) -> float:
-    """Floating point operations to train on one view: forward and backward, a multiplication and an addition counted as two.
+    """Floating point operations to train on one view, forward and backward; a multiply-add counts as two.
 
     What `micro_batch` computes a second time is not counted.
     """
@@ -48,8 +48,10 @@ def build_loss(config: TrainConfig) -> Callable[[Tensor, Tensor, int], dict[str,
     c = config
     return {
         "vc": lambda z, predicted, step: losses.vc(z, predicted, c.std_coeff, c.cov_coeff),
-        "vicreg": lambda z, predicted, step: losses.vicreg(z, predicted, c.sim_loss_weight, c.var_loss_weight, c.cov_loss_weight),
-        "bcs": lambda z, predicted, step: losses.bcs(z, predicted, c.lmbd, c.seed * 10**7 + step, c.slices, c.points, scale=c.scale),
+        "vicreg": lambda z, predicted, step: losses.vicreg(
+            z, predicted, c.sim_loss_weight, c.var_loss_weight, c.cov_loss_weight),
+        "bcs": lambda z, predicted, step: losses.bcs(
+            z, predicted, c.lmbd, c.seed * 10**7 + step, c.slices, c.points, scale=c.scale),
         "none": lambda z, predicted, step: {"prediction": losses.prediction(predicted, z)},
     }[c.loss_type]
 
@@ -79,14 +81,15 @@ def build_optimizer(config: TrainConfig, model: nn.Module) -> torch.optim.Optimi
 def check_installed(config: TrainConfig, device: torch.device) -> None:
     """InputError where the configuration needs what this machine does not have."""
     if config.optimizer != "adamw" and not find_spec("timm"):
-        raise InputError("optimizer", config.optimizer, "adamw; lars and muon where timm is installed: pip install timm")
+        raise InputError("optimizer", config.optimizer,
+                         "adamw; lars and muon where timm is installed: pip install timm")
     compiler = os.environ.get("CXX") or {"darwin": "clang++", "win32": "cl"}.get(sys.platform, "g++")
     if config.compile and device.type == "cpu" and not shutil.which(compiler.split()[0]):
         raise InputError("compile", True, f"false, or true where there is a C++ compiler; {compiler} is not")
 
 
 def lr_at(step: int, steps: int, lr: float, warmup: float = 0.05, final: float = FINAL_SHARE) -> float:
-    """Learning rate of a step from 0 to steps - 1: a linear rise over a share `warmup`, then a cosine down to final * lr."""
+    """Learning rate of a step from 0 to steps - 1: a linear rise over a share `warmup`, then a cosine to final * lr."""
     rising = round(warmup * steps)
     if step < rising:
         return lr * (step + 1) / rising
@@ -163,12 +166,13 @@ def train(
 
 
 def epoch_means(values: list[list[float]], names: list[str]) -> dict[str, float]:
-    """Means over the steps of an epoch: the loss, which is the sum of its terms, then the terms and the online probe."""
+    """Means over the steps of an epoch: the loss, the sum of its terms; then the terms and the online probe."""
     means = {name: sum(column) / len(column) for name, column in zip(names, zip(*values, strict=True), strict=True)}
     return {"loss": sum(mean for name, mean in means.items() if name != "online_probe")} | means
 
 
-def train_step(model: nn.Module, loss: Callable, optimizer, scaler, views: Tensor, step: int, lr: float) -> tuple[dict[str, Tensor], Tensor]:
+def train_step(model: nn.Module, loss: Callable, optimizer, scaler, views: Tensor, step: int,
+               lr: float) -> tuple[dict[str, Tensor], Tensor]:
     """One update on views (V, N, C, H, W); the loss's terms and the features h (V, N, F), detached."""
     for group in optimizer.param_groups:
         group["lr"] = lr
@@ -200,7 +204,8 @@ def check_batch_size(batch_size: int, N: int) -> None:
 
 def fit(
     config: TrainConfig, images: Dataset, augmentation: Augmentation | None = None, *, labels: Tensor | None = None,
-    out: str | Path | None = None, resume: bool = False, on_epoch: Callable[[int, JEPA], None] | None = None, progress: bool = True,
+    out: str | Path | None = None, resume: bool = False,
+    on_epoch: Callable[[int, JEPA], None] | None = None, progress: bool = True,
 ) -> tuple[JEPA, list[dict]]:
     """Build the model that `config` describes and train it on a data set, by default with its preset views.
 
@@ -212,8 +217,12 @@ def fit(
     return model, history
 
 
-def draw_views(model: JEPA, images: Tensor, augmentation: Augmentation, views: int, g: torch.Generator, part: slice = slice(None)) -> Tensor:
-    """The views a model trains on: independent ones, or a partial and the whole of one crop. With `part`, of images[part] alone."""
+def draw_views(model: JEPA, images: Tensor, augmentation: Augmentation, views: int, g: torch.Generator,
+               part: slice = slice(None)) -> Tensor:
+    """The views a model trains on: independent ones, or a partial and the whole of one crop.
+
+    With `part`, those of images[part] alone.
+    """
     if model.dense:
         return partial_views(make_views(images, augmentation, 1, g), g)[:, part]
     return make_views(images, augmentation, views, g, part)
@@ -225,6 +234,7 @@ def check_finite(log: list[Tensor], names: list[str], step: int, out: Path | Non
     for back, row in enumerate(reversed(values)):
         bad = [f"{name} = {value}" for name, value in zip(names, row, strict=True) if not math.isfinite(value)]
         if bad and (back + 1 == len(values) or all(map(math.isfinite, values[-back - 2]))):
-            kept = f"; the last good checkpoint is {out / Checkpoint.NAME}" if out and (out / Checkpoint.NAME).exists() else ""
+            checkpoint = out and out / Checkpoint.NAME
+            kept = f"; the last good checkpoint is {checkpoint}" if checkpoint and checkpoint.exists() else ""
             raise FloatingPointError(f"step {step - back}: {', '.join(bad)}; try a smaller lr{kept}")
     return values

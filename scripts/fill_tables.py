@@ -31,24 +31,28 @@ def spread(values: list[float], digits: int) -> str:
 
 def scoreboard(board: dict) -> str:
     """The scoreboard that `make run` left."""
-    lines = ["| features | linear probe, % | effective rank of h | training, s | embeddings z |", "| --- | --- | --- | --- | --- |"]
+    lines = ["| features | linear probe, % | effective rank of h | training, s | embeddings z |",
+             "| --- | --- | --- | --- | --- |"]
     for r in board["rows"]:
         seconds = f"{r['seconds']:.0f}" if r["seconds"] else ""
-        lines.append(f"| {r['name']} | {r['probe']:.1f} | {r['effective_rank']:.0f} of {r['dimensions']} | {seconds} | {r['state']} |")
+        rank = f"{r['effective_rank']:.0f} of {r['dimensions']}"
+        lines.append(f"| {r['name']} | {r['probe']:.1f} | {rank} | {seconds} | {r['state']} |")
     machine = board["environment"]
-    return "\n".join(lines) + f"\n\n{machine['hardware']}, {machine['threads']} threads, {machine['precision']}, budget {machine['budget']}, seed 0."
+    computer = f"{machine['hardware']}, {machine['threads']} threads, {machine['precision']}"
+    return "\n".join(lines) + f"\n\n{computer}, budget {machine['budget']}, seed 0."
 
 
 def results(rows: list[dict], planned: list[dict]) -> str:
     """The results table; last the runs that have not been made."""
     rows = sorted(rows, key=lambda r: statistics.mean(r["minutes"]))
     missing = [p for p in planned if p["name"] not in {r["name"] for r in rows}]
-    lines = ["| row | encoder, loss | epochs | linear probe, % | minutes | seeds | hardware |", "| --- | --- | --- | --- | --- | --- | --- |"]
+    lines = ["| row | encoder, loss | epochs | linear probe, % | minutes | seeds | hardware |",
+             "| --- | --- | --- | --- | --- | --- | --- |"]
     for r in rows:
         seeds = ", ".join(map(str, r["seeds"]))
         lines.append(
-            f"| {r['name']} | {ENCODERS[r['encoder']]}, {NAMES[r['loss']]} | {r['epochs']} | {spread(r['linear_probe'], 1)} | "
-            f"{spread(r['minutes'], 1)} | {seeds} | {r['device']}: {r['hardware']} |")
+            f"| {r['name']} | {ENCODERS[r['encoder']]}, {NAMES[r['loss']]} | {r['epochs']} | "
+            f"{spread(r['linear_probe'], 1)} | {spread(r['minutes'], 1)} | {seeds} | {r['device']}: {r['hardware']} |")
     for p in missing:
         low, high = p["estimated_minutes"]
         lines.append(
@@ -87,7 +91,8 @@ def fill(path: Path, text: str, contents: dict[str, str]) -> str:
     """`text` with each of the contents between <!-- mark --> and <!-- /mark -->."""
     for mark, content in contents.items():
         pattern = rf"(<!-- {mark} -->\n).*?(<!-- /{mark} -->)"
-        text, places = re.subn(pattern, lambda found, content=content: found[1] + content + "\n" + found[2], text, flags=re.DOTALL)
+        text, places = re.subn(
+            pattern, lambda found, content=content: found[1] + content + "\n" + found[2], text, flags=re.DOTALL)
         if not places:
             sys.exit(f"{path}: the marks <!-- {mark} --> and <!-- /{mark} --> are missing")
     return text

@@ -21,13 +21,16 @@ INK, BLUE, GREEN, ORANGE, RED = "#222222", "#0072B2", "#009E73", "#E69F00", "#D5
 
 
 def box(ax, x, y, width, text, color) -> None:
-    ax.add_patch(FancyBboxPatch((x, y - 0.32), width, 0.64, boxstyle="round,pad=0.02,rounding_size=0.1", fc=color, ec="none"))
+    rounded = "round,pad=0.02,rounding_size=0.1"
+    ax.add_patch(FancyBboxPatch((x, y - 0.32), width, 0.64, boxstyle=rounded, fc=color, ec="none"))
     ax.text(x + width / 2, y, text, ha="center", va="center", color="white", fontsize=11)
 
 
 def arrow(ax, start, end, text="", color=INK, style="-") -> None:
-    ax.add_patch(FancyArrowPatch(start, end, arrowstyle="-|>", mutation_scale=13, color=color, lw=1.6, linestyle=style, shrinkA=2, shrinkB=2))
-    ax.text((start[0] + end[0]) / 2, (start[1] + end[1]) / 2 + 0.13, text, ha="center", va="bottom", color=color, fontsize=11)
+    ax.add_patch(FancyArrowPatch(
+        start, end, arrowstyle="-|>", mutation_scale=13, color=color, lw=1.6, linestyle=style, shrinkA=2, shrinkB=2))
+    x, y = (start[0] + end[0]) / 2, (start[1] + end[1]) / 2
+    ax.text(x, y + 0.13, text, ha="center", va="bottom", color=color, fontsize=11)
 
 
 def architecture(images: data.Dataset) -> None:
@@ -37,7 +40,8 @@ def architecture(images: data.Dataset) -> None:
     ax.axis("off")
     image = images.train_images[8]
     views = augment.make_views(image[None], augment.DIGITS, 2, generator(3))
-    pictures = [(pixels.to_float(image), 0.1, 2.1, "image x"), (views[0, 0], 2.0, 3.2, "view"), (views[1, 0], 2.0, 1.0, "view")]
+    pictures = [(pixels.to_float(image), 0.1, 2.1, "image x"),
+                (views[0, 0], 2.0, 3.2, "view"), (views[1, 0], 2.0, 1.0, "view")]
     for picture, x, y, name in pictures:
         ax.imshow(plots.array(picture).transpose(1, 2, 0).clip(0, 1), extent=(x, x + 1, y, y + 1), zorder=2)
         ax.text(x + 0.5, y - 0.12, name, ha="center", va="top", fontsize=10)

@@ -24,8 +24,8 @@ def execute(path: Path, times: int = 1) -> nbformat.NotebookNode:
     """The notebook run top to bottom in a fresh kernel, in its own folder, so many times; only outputs differ."""
     notebook = nbformat.read(path, as_version=4)
     quiet = ["--log-level=ERROR"]  # a local kernel need not warn that its messages are not encrypted
-    client = NotebookClient(
-        notebook, timeout=None, record_timing=False, extra_arguments=quiet, resources={"metadata": {"path": path.parent}})
+    client = NotebookClient(notebook, timeout=None, record_timing=False, extra_arguments=quiet,
+                            resources={"metadata": {"path": path.parent}})
     with client.setup_kernel():
         for _ in range(times):
             for i, cell in enumerate(notebook.cells):
@@ -48,8 +48,8 @@ def clean(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
             if output.output_type == "stream":
                 output.text = re.sub(r"[^\n]*\r", "", output.text)
         cell.outputs = [output for output in kept if output.get("text", "shown").strip()]
-    language = {"name": "python"}
-    notebook.metadata = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}, "language_info": language}
+    kernel, language = {"display_name": "Python 3", "language": "python", "name": "python3"}, {"name": "python"}
+    notebook.metadata = {"kernelspec": kernel, "language_info": language}
     return notebook
 
 

@@ -19,7 +19,8 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-SERVICES = {"colab": "COLAB_RELEASE_TAG", "lowest": "BINDER_SERVICE_HOST", "newest": "KAGGLE_KERNEL_RUN_TYPE"}  # variables they set
+# Environment -> the variable that its service sets.
+SERVICES = {"colab": "COLAB_RELEASE_TAG", "lowest": "BINDER_SERVICE_HOST", "newest": "KAGGLE_KERNEL_RUN_TYPE"}
 
 # Prints what torch and torchvision consist of, with all that they require: files and folders of site-packages.
 PARTS = r"""
@@ -31,7 +32,8 @@ for name, extras in todo:
         package = distribution(name)
     except PackageNotFoundError:  # required on another system
         continue
-    parts |= {str(package.locate_file(file.parts[0])) for file in package.files if file.parts[0] not in ("..", "__pycache__")}
+    tops = {file.parts[0] for file in package.files} - {"..", "__pycache__"}
+    parts |= {str(package.locate_file(top)) for top in tops}
     for line in package.requires or ():
         extra = re.search(r"extra == .(.+?).$", line)
         required = re.match(r"([\w.-]+)(?:\[(.*?)\])?", line).groups("")
@@ -43,7 +45,8 @@ print("\n".join(sorted(parts)))
 
 def call(*words, **options) -> str:
     """What a command prints; the script ends with its errors if it fails."""
-    done = subprocess.run([str(word) for word in words], capture_output=True, text=True, encoding="utf-8", errors="replace", **options)
+    done = subprocess.run([str(word) for word in words], capture_output=True, text=True,
+                          encoding="utf-8", errors="replace", **options)
     if done.returncode:
         sys.exit(f"{' '.join(map(str, words))}\n{done.stdout}{done.stderr}")
     return done.stdout
@@ -110,9 +113,11 @@ def place(notebook: Path, folder: Path, address: str) -> None:
 
 
 def variables(service: str, files: Path) -> dict[str, str]:
-    """The environment of a session at a service: nothing in it leads to this checkout, or to the user's own settings."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHONPATH", "JEPA_", "JUPYTER_"))}
-    own = {"XDG_CACHE_HOME": "cache", "JUPYTER_CONFIG_DIR": "jupyter", "JUPYTER_DATA_DIR": "jupyter", "IPYTHONDIR": "jupyter"}
+    """The environment of a session at a service: nothing in it leads to this checkout, or to the user's settings."""
+    kept = {name: value for name, value in os.environ.items()
+            if not name.startswith(("PYTHONPATH", "JEPA_", "JUPYTER_"))}
+    own = {"XDG_CACHE_HOME": "cache", "JUPYTER_CONFIG_DIR": "jupyter",
+           "JUPYTER_DATA_DIR": "jupyter", "IPYTHONDIR": "jupyter"}
     return kept | {name: str(files / folder) for name, folder in own.items()} | {
         service: "tried", "JEPA_BUDGET": "smoke", "JEPA_OFFLINE": "1", "PYTHONNOUSERSITE": "1"}
 
@@ -125,14 +130,16 @@ def execute(python: Path, folder: Path, name: str, environment: dict[str, str]) 
     """Run the notebook in `folder` with the kernel of `python`; why that failed, or nothing if it passed."""
     call(python, "-m", "pip", "uninstall", "--yes", "jepa-utils")
     before = installed(python)
-    words = [python, "-m", "nbconvert", "--to", "notebook", "--execute", "--inplace", "--ExecutePreprocessor.timeout=600", name]
+    words = [python, "-m", "nbconvert", "--to", "notebook", "--execute", "--inplace",
+             "--ExecutePreprocessor.timeout=600", name]
     done = subprocess.run(words, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                           text=True, encoding="utf-8", errors="replace")
     if done.returncode:
         return re.sub(r"\x1b\[[\d;]*m", "", done.stdout)  # without the colours of a terminal
     changed = before ^ installed(python)
-    as_it_should = len(changed) == 1 and re.match(r"jepa[-_]utils==", *changed)
-    return "" if as_it_should else f"the bootstrap cell should install jepa-utils alone, it changed: {', '.join(sorted(changed)) or 'nothing'}"
+    if len(changed) == 1 and re.match(r"jepa[-_]utils==", *changed):
+        return ""
+    return f"the bootstrap cell should install jepa-utils alone, it changed: {', '.join(sorted(changed)) or 'nothing'}"
 
 
 def series(python: Path, files: Path, service: str, only: str = "") -> list[tuple[str, bool, float]]:
@@ -158,9 +165,12 @@ def table(rows: list[tuple[str, bool, float]]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", choices=SERVICES)
-    parser.add_argument("--python", default=sys.executable, metavar="PATH", help="whose environment to make (default: this one)")
-    parser.add_argument("--folder", type=Path, metavar="PATH", help="the environment; one that is there is used and kept (default: build/env-NAME)")
-    parser.add_argument("--torch-from", metavar="PYTHON", help="see that Python's torch and torchvision instead of installing them (not on Windows)")
+    parser.add_argument("--python", default=sys.executable, metavar="PATH",
+                        help="whose environment to make (default: this one)")
+    parser.add_argument("--folder", type=Path, metavar="PATH",
+                        help="the environment; one that is there is used and kept (default: build/env-NAME)")
+    parser.add_argument("--torch-from", metavar="PYTHON",
+                        help="see that Python's torch and torchvision instead of installing them (not on Windows)")
     parser.add_argument("--only", default="", help="start of the names to run, such as 03")
     parser.add_argument("--keep", action="store_true", help="keep the environment and the executed notebooks")
     options = parser.parse_args()

@@ -1,6 +1,6 @@
 """What matters at laptop scale: weights, projector, slices, views. Three seeds each, on the embedded digits.
 
-    python -m benchmarks.experiments.ablations            trains what assets/ablations.jsonl does not hold yet, then draws
+    python -m benchmarks.experiments.ablations    trains what assets/ablations.jsonl does not hold yet, then draws
 
 Every run sees 6,000 images, 8 views of each: short trainings, for the shape of a curve and not its
 height. All figures are on a validation split.
@@ -29,7 +29,8 @@ PANELS = {
         f"{v} / {c}": {"var_loss_weight": float(v), "cov_loss_weight": float(c)}
         for v, c in ((0, 0), (0, 2), (5, 2), (50, 0), (50, 2), (500, 2))}},
     "projector": {
-        method: {name: {"projector": widths} for name, widths in PROJECTORS.items()} for method in ("VICReg", "SIGReg")},
+        method: {name: {"projector": widths} for name, widths in PROJECTORS.items()}
+        for method in ("VICReg", "SIGReg")},
     "slices": {"SIGReg": {f"{k}": {"slices": k} for k in (4, 32, 256, 1024)}},
     "views per image and step": {
         method: {f"{v}": {"views": v, "epochs": VIEWS // v} for v in (2, 4, 8)} for method in ("VICReg", "SIGReg")},
@@ -42,11 +43,13 @@ def measure(log: Path) -> list[dict]:
     """Every run of the panels; those that the log holds, under whatever name, are not trained again."""
     done = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()] if log.exists() else []
     images = hold_out(data.load("digits")).limited(IMAGES).to(pick_device())
-    settings = [(method, changes) for methods in PANELS.values() for method, named in methods.items() for changes in named.values()]
+    settings = [(method, changes) for methods in PANELS.values()
+                for method, named in methods.items() for changes in named.values()]
     for (method, changes), seed in product(settings, SEEDS):
         if not find(done, method, changes, seed):
             result = trial(images, LOSS[method], BASE | changes, seed)
-            print(f"{method:<7} {changes} seed {seed}: {result['validation_probe']:.1f} %, {result['state']}", flush=True)
+            outcome = f"{result['validation_probe']:.1f} %, {result['state']}"
+            print(f"{method:<7} {changes} seed {seed}: {outcome}", flush=True)
             keep(result, log)
             done.append(result)
     return done
@@ -64,7 +67,8 @@ def draw(runs: list[dict], path: Path) -> None:
     figure, axes = plots.plt.subplots(2, 3, figsize=(11, 6.4), layout="constrained")
     for ax, (panel, methods) in zip(axes.flat, PANELS.items(), strict=False):
         for method, settings in methods.items():
-            found = {label: [find(runs, method, changes, seed) for seed in SEEDS] for label, changes in settings.items()}
+            found = {label: [find(runs, method, changes, seed) for seed in SEEDS]
+                     for label, changes in settings.items()}
             scores = {label: [run["validation_probe"] for run in group] for label, group in found.items()}
             mean = {label: statistics.mean(values) for label, values in scores.items()}
             ax.errorbar(list(mean), list(mean.values()), [statistics.stdev(values) for values in scores.values()],
@@ -76,7 +80,8 @@ def draw(runs: list[dict], path: Path) -> None:
         ax.tick_params(axis="x", labelsize=8)
         ax.legend()
     axes.flat[-1].axis("off")
-    axes.flat[-1].text(0, 0.95, f"Mean and standard deviation of {len(SEEDS)} seeds.\nOpen circles: z collapsed in most of them.", va="top")
+    key = f"Mean and standard deviation of {len(SEEDS)} seeds.\nOpen circles: z collapsed in most of them."
+    axes.flat[-1].text(0, 0.95, key, va="top")
     figure.suptitle("What matters at laptop scale", x=0.01, ha="left", fontsize=13)
     figure.savefig(path, dpi=110)
 

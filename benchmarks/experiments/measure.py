@@ -49,15 +49,18 @@ def main() -> None:
         metrics, config = run(words, seed, options.runs / f"{options.name}-{seed}")
         machine = metrics["environment"]
         row = {
-            "name": options.name, "dataset": metrics["dataset"], "loss": metrics["loss_type"], "encoder": metrics["model_type"],
-            "device": metrics["device"].split(":")[0], "hardware": f"{machine['hardware']}, {machine['threads']} threads",
+            "name": options.name, "dataset": metrics["dataset"],
+            "loss": metrics["loss_type"], "encoder": metrics["model_type"],
+            "device": metrics["device"].split(":")[0],
+            "hardware": f"{machine['hardware']}, {machine['threads']} threads",
             "epochs": config["epochs"], "seeds": [*row["seeds"], seed],
             "linear_probe": [*row["linear_probe"], metrics["linear_probe"]],
             "minutes": [*row["minutes"], round(metrics["train_seconds"] / 60, 2)],
             "command": command, "date": f"{date.today()}", "torch": machine["torch"],
         }
         save_json(row, path)
-        print(f"{options.name} seed {seed}: {metrics['linear_probe']:.2f} % in {row['minutes'][-1]:.1f} min", flush=True)
+        percent, minutes = metrics["linear_probe"], row["minutes"][-1]
+        print(f"{options.name} seed {seed}: {percent:.2f} % in {minutes:.1f} min", flush=True)
 
 
 if __name__ == "__main__":

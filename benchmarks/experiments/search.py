@@ -46,7 +46,8 @@ def trial(images: data.Dataset, loss_type: str, changes: dict, seed: int) -> dic
     seconds = time.perf_counter() - started
     return {
         "dataset": images.name, "loss": loss_type, "changes": changes, "seed": seed,
-        "validation_probe": round(score(model.encoder, images), 2), "seconds": round(seconds, 1), "final_loss": history[-1]["loss"],
+        "validation_probe": round(score(model.encoder, images), 2),
+        "seconds": round(seconds, 1), "final_loss": history[-1]["loss"],
         "state": collapse_report(embeddings(model, images.test_images)).state,
     }
 
@@ -71,7 +72,8 @@ def main() -> None:
     for variant in options.variants:
         for seed in options.seeds:
             result = trial(images, options.loss_type, parse(variant, options.loss_type), seed)
-            print(f"{result['validation_probe']:6.2f} %  {result['seconds']:6.1f} s  seed {seed}  {variant}", flush=True)
+            percent, seconds = result["validation_probe"], result["seconds"]
+            print(f"{percent:6.2f} %  {seconds:6.1f} s  seed {seed}  {variant}", flush=True)
             keep(result | machine, options.log)
 
 
