@@ -210,7 +210,7 @@ def folder(path: str | Path | None) -> Dataset:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[2])
+    parser = argparse.ArgumentParser(description="Fetch CIFAR-10 ahead of time and say where it lies.")
     parser.add_argument("dataset", choices=["cifar10"])
     parser.parse_args()
     try:

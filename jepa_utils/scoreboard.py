@@ -109,7 +109,7 @@ def make(images: data.Dataset, budget: Budget) -> tuple[list[dict], dict[str, Te
 def main() -> None:
     from . import plots  # matplotlib only when a figure is wanted
 
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[2])
+    parser = argparse.ArgumentParser(description="Train the rows of the scoreboard; save table, figure and JSON.")
     parser.add_argument("out", nargs="?", default="build", type=Path)
     out = parser.parse_args().out
     try:

@@ -54,7 +54,7 @@ def clean(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("folder", nargs="?", default="build", type=Path)
     parser.add_argument("--in-place", action="store_true")
     parser.add_argument("--twice", action="store_true", help="run each notebook twice in one kernel")

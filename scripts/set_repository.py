@@ -18,7 +18,7 @@ FILES = ("README.md", "CITATION.cff", ".github/ISSUE_TEMPLATE/config.yml", "note
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("repository", metavar="OWNER/NAME")
     new = parser.parse_args().repository
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", new):

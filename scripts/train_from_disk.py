@@ -51,7 +51,7 @@ def packed(files: list[Path], workers: int, folder: Path) -> torch.Tensor:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("path", type=Path)
     parser.add_argument("--loss-type", choices=["vicreg", "bcs"], default="vicreg")
     parser.add_argument("--batch-size", type=int, default=256)

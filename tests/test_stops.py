@@ -83,3 +83,15 @@ def test_the_home_folder_may_be_written_as_a_tilde(call, monkeypatch, tmp_path):
     assert call(f"{SMALL} --out ~/run").code == 0
     assert files(tmp_path / "run").keys() == {"checkpoint.pt", "config.json", "encoder.pt", "history.json", "metrics.json"}
     assert call("--resume --out ~/run").code == 0
+
+
+ENTRIES = ["main.py", "tasks.py", "scripts/run_series.py", "scripts/fill_tables.py", "scripts/train_from_disk.py", "scripts/set_repository.py",
+           "scripts/try_environment.py", "-m jepa_utils.data", "-m jepa_utils.scoreboard", "-m benchmarks.experiments.measure"]
+
+
+@pytest.mark.parametrize("entry", ENTRIES)
+def test_every_entry_explains_itself_even_without_docstrings(entry):
+    words = [sys.executable, "-OO", *entry.split(), "--help"]
+    done = subprocess.run(words, capture_output=True, text=True, cwd=ROOT, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("usage: ")

@@ -87,7 +87,7 @@ def draw(runs: list[dict], path: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--log", type=Path, default=Path("assets/ablations.jsonl"))
     options = parser.parse_args()
     draw(measure(options.log), options.log.with_suffix(".png"))

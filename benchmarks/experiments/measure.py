@@ -30,7 +30,7 @@ def run(words: list[str], seed: int, out: Path) -> tuple[dict, dict]:
 
 def main() -> None:
     after = "After -- more options of main.py, for a trial; what the results table shows has none."
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], epilog=after)
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0], epilog=after)
     parser.add_argument("name", choices=RECIPES)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--results", type=Path, default=ROOT / "assets" / "results")
