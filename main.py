@@ -71,7 +71,7 @@ class Options:
 
 # What config.json keeps beside the configuration, for --resume.
 KEPT = ("recipe", "dataset", "task", "data_path", "augmentation", "limit", "probe_epochs")
-SAME_ON_RESUME = ("dataset", "task", "augmentation", "limit")
+SAME_ON_RESUME = ("recipe", "dataset", "task", "augmentation", "limit")
 
 
 def parse(words: list[str]) -> tuple[TrainConfig, Options, set[str]]:
@@ -123,7 +123,8 @@ def resolve(config: TrainConfig, options: Options, given: Iterable[str]) -> tupl
     images = images.limited(options.limit)
     check_batch_size(config.batch_size, len(images.train_images))
     if len(images.test_images) < 2:
-        raise InputError("data_path", options.data_path, "more pictures: a fifth of each class is held out, fewer than 2 here")
+        raise InputError("data_path", options.data_path,
+                         "more pictures: a fifth of each class is held out, fewer than 2 here")
     return replace(options, dataset=dataset, task=task, augmentation=options.augmentation or dataset), images, notice
 
 
@@ -243,7 +244,8 @@ def main() -> None:
         sys.exit(2)
     except KeyboardInterrupt as stopped:
         words = [arg for arg in stopped.args if isinstance(arg, str)] or ["stopped"]
-        print(f"\nmain.py: {words[-1]}", file=sys.stderr)
+        if distributed.rank() == 0:
+            print(f"\nmain.py: {words[-1]}", file=sys.stderr)
         sys.exit(128 + next((arg for arg in stopped.args if isinstance(arg, int)), signal.SIGINT))
     finally:
         distributed.stop()

@@ -102,6 +102,8 @@ def claimed(out: Path | None):
         lock.acquire()
     except Timeout as error:
         raise InputError("out", str(out), "a folder that no other run is using") from error
+    except NotImplementedError:  # a file system without locks: some networks', some clouds'
+        pass
     except OSError as error:
         raise InputError("out", str(out), f"a folder that can be written ({error.strerror})") from error
     try:

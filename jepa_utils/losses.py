@@ -178,7 +178,7 @@ def bcs(
     z: Tensor, predicted: Tensor | None = None, lmbd: float = 10.0, seed: int = 0,
     slices: int = 256, points: int = 10, t_max: float = 3.0, scale: str = "eb",
 ) -> dict[str, Tensor]:
-    """Prediction plus SIGReg on random slices drawn from `seed`, others at every step (BCS of EB-JEPA, arXiv 2602.03604).
+    """Prediction plus SIGReg on random slices drawn from `seed`, new at every step (BCS of EB-JEPA, arXiv 2602.03604).
 
     scale "eb": prediction + lmbd * sigreg.
     scale "lejepa": (1 - lmbd) * distance to the mean view + lmbd * N * sigreg (arXiv 2511.08544).

@@ -20,7 +20,8 @@ def tagged(notebook, tag):
 
 def solutions(notebook):
     """Code blocks of the folded solutions, one per exercise with a stub."""
-    folded = [cell.source for cell in notebook.cells if cell.cell_type == "markdown" and "<details><summary>Solution" in cell.source]
+    folded = [cell.source for cell in notebook.cells
+              if cell.cell_type == "markdown" and "<details><summary>Solution" in cell.source]
     return [re.search(r"```python\n(.*?)```", source, re.S).group(1) for source in folded]
 
 

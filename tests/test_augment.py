@@ -60,11 +60,20 @@ def torchvision_view(x, p, order):
     return tv.solarize(x, 0.5) if p["solarize"] else x
 
 
+def torchvision_views(images, drawn, order=range(4)):
+    """The recipe on a batch, one image after the other."""
+    return torch.stack([
+        torchvision_view(x, {name: value[i].item() for name, value in drawn.items()}, order)
+        for i, x in enumerate(images)])
+
+
 def close(found, expected):
     torch.testing.assert_close(found, expected, rtol=0, atol=2e-5)
 
 
-@pytest.mark.parametrize(("name", "channels"), [*product(OPERATIONS, [3]), *product(["brightness", "contrast", "blur", "solarize"], [1])])
+@pytest.mark.parametrize(("name", "channels"), [
+    *product(OPERATIONS, [3]), *product(["brightness", "contrast", "blur", "solarize"], [1]),
+])
 def test_each_operation_is_torchvisions(images, name, channels):
     images, (parameters, ours, theirs) = images[:, :channels], OPERATIONS[name]
     expected = torch.stack([theirs(x, value) for x, value in zip(images, parameters.tolist(), strict=True)])
@@ -73,7 +82,8 @@ def test_each_operation_is_torchvisions(images, name, channels):
 
 def test_crop_is_torchvisions(images):
     # (top, left, height, width, flip): whole, mirrored, corners, one row, one column, one pixel
-    boxes = torch.tensor([[0, 0, 36, 24, 0], [0, 0, 36, 24, 1], [20, 7, 16, 17, 1], [35, 0, 1, 24, 0], [3, 23, 20, 1, 1], [9, 5, 1, 1, 0]])
+    boxes = torch.tensor([[0, 0, 36, 24, 0], [0, 0, 36, 24, 1], [20, 7, 16, 17, 1],
+                          [35, 0, 1, 24, 0], [3, 23, 20, 1, 1], [9, 5, 1, 1, 0]])
     expected = torch.stack([torchvision_crop(x, *box) for x, box in zip(images, boxes.tolist(), strict=True)])
     close(augment.crop(images, *boxes.T.float()), expected)
 
@@ -83,9 +93,7 @@ def test_crop_is_torchvisions(images):
 def test_whole_views_are_torchvisions_for_the_same_parameters(channels, order):
     images = torch.rand(64, channels, 32, 32, generator=generator(1))
     drawn = draw_parameters(images.shape, STRONG, generator(2))
-    expected = torch.stack([
-        torchvision_view(x, {name: value[i].item() for name, value in drawn.items()}, order) for i, x in enumerate(images)])
-    close(augment.apply_parameters(images, STRONG, drawn, order), expected)
+    close(augment.apply_parameters(images, STRONG, drawn, order), torchvision_views(images, drawn, order))
 
 
 def same_distribution(found, expected):
@@ -113,7 +121,9 @@ def test_boxes_have_the_distribution_of_random_resized_crop(size, scale, ratio):
         assert (length >= 1).all()
 
 
-@pytest.mark.parametrize(("size", "ratio"), [((32, 32), (3, 4)), ((32, 32), (1 / 4, 1 / 3)), ((36, 25), (2, 3)), ((20, 37), (0.2, 0.5))], ids=str)
+@pytest.mark.parametrize(("size", "ratio"), [
+    ((32, 32), (3, 4)), ((32, 32), (1 / 4, 1 / 3)), ((36, 25), (2, 3)), ((20, 37), (0.2, 0.5)),
+], ids=str)
 def test_impossible_boxes_fall_back_to_torchvisions(size, ratio):
     expected = RandomResizedCrop.get_params(torch.empty(3, *size), (0.95, 1.0), ratio)
     drawn = draw_parameters((50, 3, *size), replace(CIFAR10, scale=(0.95, 1.0), ratio=ratio), generator(0))
@@ -133,7 +143,8 @@ def test_colour_factors_have_the_distribution_of_color_jitter():
 
 def test_choices_have_their_probabilities_and_jitter_is_one_choice_for_all_four():
     drawn = draw_parameters((MANY, 3, 32, 32), STRONG, generator(1))
-    jittered = torch.stack([drawn[name] != 1 for name in ("brightness", "contrast", "saturation")] + [drawn["hue"] != 0])
+    neutral = {"brightness": 1, "contrast": 1, "saturation": 1, "hue": 0}
+    jittered = torch.stack([drawn[name] != value for name, value in neutral.items()])
     assert (jittered == jittered[0]).all()
     for name in ("flip", "grayscale", "blur", "solarize", "jitter"):
         count = int(jittered[0].sum() if name == "jitter" else drawn[name].sum())
@@ -144,7 +155,8 @@ def test_choices_have_their_probabilities_and_jitter_is_one_choice_for_all_four(
 def test_parameters_of_images_views_and_operations_are_unrelated():
     g = generator(0)
     first, second = (draw_parameters((MANY, 3, 32, 32), replace(STRONG, jitter=1), g) for _ in range(2))
-    table = torch.stack([value for drawn in (first, second) for name, value in drawn.items() if name not in ("top", "left", "height", "width")])
+    box = ("top", "left", "height", "width")
+    table = torch.stack([value for drawn in (first, second) for name, value in drawn.items() if name not in box])
     related = torch.corrcoef(table) - torch.eye(len(table))
     assert related.abs().max() < 5 / MANY**0.5
     assert torch.corrcoef(torch.stack([table[0][1:], table[0][:-1]]))[0, 1].abs() < 5 / MANY**0.5
@@ -199,7 +211,8 @@ def test_random_partial_hides_exactly_the_share_in_whole_squares(share):
 
 
 @pytest.mark.parametrize(("name", "value"), [
-    *product(("flip", "jitter", "grayscale", "blur", "solarize", "brightness", "contrast", "saturation"), (-0.1, 1.1, float("nan"))),
+    *product(("flip", "jitter", "grayscale", "blur", "solarize", "brightness", "contrast", "saturation"),
+             (-0.1, 1.1, float("nan"))),
     ("hue", 0.6), ("hue", -0.1), ("scale", (0, 1)), ("scale", (0.5, 0.2)), ("scale", (0.5, 1.5)),
     ("ratio", (0, 1)), ("ratio", (2, 1)), ("sigma", (0, 1)), ("sigma", (2, 1)), ("sigma", (-1, 1)),
 ])
@@ -221,9 +234,11 @@ def pictures(*shape):
 BAD = [
     *((f"{name}={value!r}", lambda name=name, value=value: Augmentation(**{name: value}), name) for name, value in (
         *product(("flip", "hue", "contrast"), ("0.5", None, True, (0, 1), INF)),
-        *product(("scale", "ratio", "sigma"), (0.5, None, "ab", (0.5,), (0.5, 0.6, 0.7), (NAN, 1), (0.5, NAN), ("a", "b"), (0.1, INF))),
+        *product(("scale", "ratio", "sigma"),
+                 (0.5, None, "ab", (0.5,), (0.5, 0.6, 0.7), (NAN, 1), (0.5, NAN), ("a", "b"), (0.1, INF))),
     )),
-    *((f"views={views!r}", lambda views=views: make_views(PICTURES, CIFAR10, views), "views") for views in (0, -1, 1.5, "2", True)),
+    *((f"views={views!r}", lambda views=views: make_views(PICTURES, CIFAR10, views), "views")
+      for views in (0, -1, 1.5, "2", True)),
     *((f"generator={g!r}", lambda g=g: make_views(PICTURES, CIFAR10, 2, g), "generator") for g in (0, "cpu")),
     *((f"part={part!r}", lambda part=part: make_views(PICTURES, CIFAR10, part=part), "part") for part in (
         0, [0, 1], slice(6, 9), slice(3, 3), slice(None, None, -1))),
@@ -247,8 +262,10 @@ BAD = [
     ("crop of one image without its axis", lambda: augment.crop(PICTURES[0], *BOX), "x"),
     ("a box for five of six", lambda: augment.crop(PICTURES, BOX[0][:5], *BOX[1:]), "top"),
     ("one flip for all", lambda: augment.crop(PICTURES, *BOX[:4], torch.zeros(1)), "flip"),
-    *((f"share={share!r}", lambda share=share: random_partial(PICTURES, share), "share") for share in (-0.1, 1.5, NAN, "half", None)),
-    *((f"patch={patch!r}", lambda patch=patch: random_partial(PICTURES, patch=patch), "patch") for patch in (0, -8, 5, 8.0, 32)),
+    *((f"share={share!r}", lambda share=share: random_partial(PICTURES, share), "share")
+      for share in (-0.1, 1.5, NAN, "half", None)),
+    *((f"patch={patch!r}", lambda patch=patch: random_partial(PICTURES, patch=patch), "patch")
+      for patch in (0, -8, 5, 8.0, 32)),
     ("a partial view of one image without its axis", lambda: random_partial(PICTURES[0]), "x"),
     ("a partial view by a seed", lambda: random_partial(PICTURES, generator=0), "generator"),
 ]
@@ -266,8 +283,7 @@ def test_what_cannot_be_used_is_refused_by_name(what, call, parameter):
 def test_tiny_images_get_torchvisions_views_too(size, channels):
     images, recipe = torch.rand(20, channels, *size, generator=generator(0)), replace(STRONG, blur=0)
     drawn = draw_parameters(images.shape, recipe, generator(2))
-    expected = torch.stack([torchvision_view(x, {name: value[i].item() for name, value in drawn.items()}, range(4)) for i, x in enumerate(images)])
-    close(augment.apply_parameters(images, recipe, drawn), expected)
+    close(augment.apply_parameters(images, recipe, drawn), torchvision_views(images, drawn))
 
 
 @pytest.mark.parametrize("channels", [2, 4])

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import ROOT
+from filelock import FileLock
 from training import IMAGES, LABELS, TINY, Interrupted, assert_same_weights, fit, interrupt_after
 
 from jepa_utils import losses
@@ -82,7 +83,8 @@ def test_resuming_a_finished_run_changes_nothing_and_resuming_nothing_starts(tmp
     again, same_history = fit(out=tmp_path, resume=True, loss=lambda *_: pytest.fail("a step was taken"))
     assert same_history == history
     assert_same_weights(again, model)
-    assert [record["epoch"] for record in json.loads((tmp_path / "history.json").read_text(encoding="utf-8"))] == [1, 2, 3, 4]
+    kept = json.loads((tmp_path / "history.json").read_text(encoding="utf-8"))
+    assert [record["epoch"] for record in kept] == [1, 2, 3, 4]
     assert contents(tmp_path).keys() == {"checkpoint.pt", "history.json"}
 
 
@@ -107,12 +109,13 @@ def test_a_checkpoint_loads_as_plain_tensors_and_values(interrupted):
 
 @pytest.mark.fault("another run, or other data, under --resume")
 @pytest.mark.parametrize(("name", "value"), [
-    ("seed", 1), ("lr", 1e-2), ("batch_size", 8), ("epochs", 5), ("loss_type", "vicreg"), ("optimizer", "lars"), ("henc", 8),
-    ("model_type", "resnet"), ("max_steps", 7), ("views", 3),
+    ("seed", 1), ("lr", 1e-2), ("batch_size", 8), ("epochs", 5), ("loss_type", "vicreg"), ("optimizer", "lars"),
+    ("henc", 8), ("model_type", "resnet"), ("max_steps", 7), ("views", 3),
 ])
 def test_another_configuration_is_refused_by_name(interrupted, name, value):
     before = contents(interrupted)
-    with pytest.raises(InputError, match=rf"^{name}: {value!r} was given; accepted: {getattr(TINY, name)!r}, as in the checkpoint"):
+    told = rf"^{name}: {value!r} was given; accepted: {getattr(TINY, name)!r}, as in the checkpoint"
+    with pytest.raises(InputError, match=told):
         fit(replace(TINY, **{name: value}), interrupted, resume=True)
     assert contents(interrupted) == before
 
@@ -123,8 +126,10 @@ def test_how_often_to_save_may_change_on_resume(interrupted):
 
 OTHER_DATA = {
     "no labels": ("labels", {"labels": None}), "fewer classes": ("labels", {"labels": LABELS % 2}),
-    "classes turned about": ("labels", {"labels": 3 - LABELS}), "a picture less": ("images", {"images": IMAGES[1:], "labels": LABELS[1:]}),
-    "another order": ("images", {"images": IMAGES.flip(0)}), "one pixel": ("images", {"images": IMAGES + (torch.arange(48) == 7).byte()[:, None, None, None]}),
+    "classes turned about": ("labels", {"labels": 3 - LABELS}),
+    "a picture less": ("images", {"images": IMAGES[1:], "labels": LABELS[1:]}),
+    "another order": ("images", {"images": IMAGES.flip(0)}),
+    "one pixel": ("images", {"images": IMAGES + (torch.arange(48) == 7).byte()[:, None, None, None]}),
 }
 
 
@@ -158,7 +163,8 @@ def test_a_run_without_an_end_of_its_own_may_get_none_and_steps_may_become_more(
 
 
 def test_a_folder_belongs_to_one_run_at_a_time(tmp_path):
-    claim = "import sys, time; from pathlib import Path; from jepa_utils.checkpoint import claimed\nwith claimed(Path(sys.argv[1])): print('mine', flush=True); time.sleep(60)"
+    claim = "import sys, time; from pathlib import Path; from jepa_utils.checkpoint import claimed\n" \
+            "with claimed(Path(sys.argv[1])): print('mine', flush=True); time.sleep(60)"
     other = subprocess.Popen([sys.executable, "-c", claim, str(tmp_path)], stdout=subprocess.PIPE, text=True, cwd=ROOT)
     try:
         assert other.stdout.readline() == "mine\n"
@@ -168,6 +174,15 @@ def test_a_folder_belongs_to_one_run_at_a_time(tmp_path):
         other.kill()  # the claim ends with the process, however it ends
         other.wait()
     (tmp_path / ".checkpoint.pt.123.part").write_bytes(b"left by a killed save")
+    fit(replace(TINY, epochs=1), tmp_path)
+    assert contents(tmp_path).keys() == {"checkpoint.pt", "history.json"}
+
+
+def test_where_a_file_system_has_no_locks_a_run_goes_without(tmp_path, monkeypatch):
+    def cannot(lock):
+        raise NotImplementedError
+
+    monkeypatch.setattr(FileLock, "acquire", cannot)
     fit(replace(TINY, epochs=1), tmp_path)
     assert contents(tmp_path).keys() == {"checkpoint.pt", "history.json"}
 
@@ -199,7 +214,8 @@ def rewrite(change):
     rewrite(lambda state: {"config": state["config"]}),
     rewrite(lambda state: state | {"optimizer": {}}),
     rewrite(lambda state: state | {"model": dict(list(state["model"].items())[1:])}),
-], ids=["empty", "text", "start", "end missing", "weights alone", "list", "config alone", "no optimizer", "a weight missing"])
+], ids=["empty", "text", "start", "end missing", "weights alone", "list", "config alone", "no optimizer",
+        "a weight missing"])
 def test_a_damaged_checkpoint_is_refused_by_name(interrupted, damage):
     path = interrupted / Checkpoint.NAME
     damage(path)
@@ -234,7 +250,8 @@ def test_a_loss_that_is_not_finite_names_step_and_term_and_keeps_the_last_good_c
     def on_epoch(epoch, model):
         saved.update({name: content for name, content in contents(tmp_path).items() if name != ".lock"})  # held, still
 
-    with pytest.raises(FloatingPointError, match=f"^step {step}: .*spread = nan.*; the last good checkpoint is {tmp_path / Checkpoint.NAME}"):
+    told = f"^step {step}: .*spread = nan.*; the last good checkpoint is {tmp_path / Checkpoint.NAME}"
+    with pytest.raises(FloatingPointError, match=told):
         fit(out=tmp_path, loss=loss, on_epoch=on_epoch)
     assert contents(tmp_path) == saved
     assert len(torch.load(tmp_path / Checkpoint.NAME, weights_only=True)["history"]) == step // 3
@@ -246,7 +263,8 @@ def test_a_rate_far_too_high_ends_in_an_error_and_not_in_numbers():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()], ids=["full disk", "interrupt"])
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()],
+                         ids=["full disk", "interrupt"])
 def test_a_save_that_dies_midway_leaves_the_old_checkpoint_and_no_other_file(interrupted, monkeypatch, error):
     before = contents(interrupted)
 

@@ -30,7 +30,8 @@ print("RESULT", json.dumps({"before": before, "after": after, "jepa_utils": jepa
 
 
 def git(folder, *words):
-    subprocess.run(["git", "-c", "user.name=t", "-c", "user.email=t@t", *words], cwd=folder, check=True, capture_output=True)
+    identity = ["-c", "user.name=t", "-c", "user.email=t@t"]
+    subprocess.run(["git", *identity, *words], cwd=folder, check=True, capture_output=True)
 
 
 def test_the_bootstrap_cell_installs_the_package_and_nothing_else(tmp_path):
@@ -47,7 +48,8 @@ def test_the_bootstrap_cell_installs_the_package_and_nothing_else(tmp_path):
     colab = tmp_path / "colab"
     venv.create(colab, with_pip=True, symlinks=True)
     python = colab / "bin" / "python"
-    site = subprocess.check_output([python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"], text=True).strip()
+    where = "import sysconfig; print(sysconfig.get_path('purelib'))"
+    site = subprocess.check_output([python, "-c", where], text=True).strip()
     (colab / "seen.pth").write_text(sysconfig.get_path("purelib") + "\n", encoding="utf-8")
     shutil.move(colab / "seen.pth", site)
     for old in Path(site).glob("setuptools*"):  # Python 3.11's venvs bring one too old to build with
@@ -59,13 +61,15 @@ def test_the_bootstrap_cell_installs_the_package_and_nothing_else(tmp_path):
     bootstrap = re.sub(r"git\+https://[^\"]+", f"git+file://{source}", tagged(notebook, "bootstrap")[0])
     (work / "cells.json").write_text(json.dumps([bootstrap, *tagged(notebook, "imports")]), encoding="utf-8")
     (work / "session.py").write_text("import importlib\n" + SESSION, encoding="utf-8")
-    environment = {"KAGGLE_KERNEL_RUN_TYPE": "Interactive", "PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "PIP_NO_BUILD_ISOLATION": "0", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+    environment = {"KAGGLE_KERNEL_RUN_TYPE": "Interactive", "PATH": "/usr/bin:/bin", "HOME": str(tmp_path),
+                   "PIP_NO_BUILD_ISOLATION": "0", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
     run = subprocess.run([python, "session.py"], cwd=work, env=environment, capture_output=True, text=True)
     assert run.returncode == 0, run.stdout + run.stderr
     result = json.loads(run.stdout.split("RESULT ")[1])
     assert result["before"] == result["after"]
     assert result["jepa_utils"].startswith(site)
-    installed = subprocess.check_output([python, "-m", "pip", "list", "--path", site, "--format", "json"], text=True, env=environment)
+    list_packages = [python, "-m", "pip", "list", "--path", site, "--format", "json"]
+    installed = subprocess.check_output(list_packages, text=True, env=environment)
     assert {package["name"] for package in json.loads(installed)} - {"pip", "setuptools"} == {"jepa-utils"}
 
 

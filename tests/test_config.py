@@ -11,18 +11,24 @@ from jepa_utils.runtime import InputError
 
 NAN = math.nan
 BAD = [
-    ("model_type", "resnet50"), ("loss_type", "simclr"), ("predictor", "rnn"), ("optimizer", "sgd"), ("scale", "paper"), ("dobs", 2), ("dobs", 0),
-    *[(name, value) for name in ("std_coeff", "cov_coeff", "sim_loss_weight", "var_loss_weight", "cov_loss_weight", "lmbd", "weight_decay")
+    ("model_type", "resnet50"), ("loss_type", "simclr"), ("predictor", "rnn"), ("optimizer", "sgd"),
+    ("scale", "paper"), ("dobs", 2), ("dobs", 0),
+    *[(name, value) for name in ("std_coeff", "cov_coeff", "sim_loss_weight", "var_loss_weight", "cov_loss_weight",
+                                 "lmbd", "weight_decay")
       for value in (-1.0, NAN, math.inf)],
     *[(name, value) for name in ("lr", "probe_lr") for value in (0.0, -1e-3, NAN, math.inf)],
-    *[(name, value) for name in ("henc", "dstc", "hpre", "stride", "patch_size", "slices", "epochs", "max_steps", "checkpoint_every")
+    *[(name, value) for name in ("henc", "dstc", "hpre", "stride", "patch_size", "slices", "epochs",
+                                 "max_steps", "checkpoint_every")
       for value in (0, -1, NAN, 1.5)],
     *[("micro_batch", value) for value in (-1, NAN, 1.5)],
-    ("batch_size", 1), ("batch_size", NAN), ("views", 1), ("points", 1), ("warmup", -0.1), ("warmup", 1.1), ("warmup", NAN),
+    ("batch_size", 1), ("batch_size", NAN), ("views", 1), ("points", 1),
+    ("warmup", -0.1), ("warmup", 1.1), ("warmup", NAN),
     ("projector", "512-"), ("projector", "0"), ("projector", "a-b"), ("projector", "-5"), ("projector", "5²"),
-    *[(name, value) for name in ("batch_size", "epochs", "henc") for value in (True, "64", None)], ("max_steps", True), ("max_steps", "5"),
+    *[(name, value) for name in ("batch_size", "epochs", "henc") for value in (True, "64", None)],
+    ("max_steps", True), ("max_steps", "5"),
     *[(name, value) for name in ("lr", "lmbd", "warmup") for value in ("0.1", None, True)],
-    ("seed", -1), ("seed", 2**32), ("seed", 0.5), ("compile", "yes"), ("compile", 1), ("projector", None), ("projector", 512), ("model_type", None),
+    ("seed", -1), ("seed", 2**32), ("seed", 0.5), ("compile", "yes"), ("compile", 1),
+    ("projector", None), ("projector", 512), ("model_type", None),
 ]
 BAD_TOGETHER = [
     ({"scale": "lejepa"}, "lmbd"),  # 10 by default, there a share
@@ -48,7 +54,8 @@ def test_a_configuration_refuses_values_that_do_not_go_together(changes, name):
 
 
 def test_a_good_configuration_is_taken_and_cannot_be_changed_afterwards():
-    config = replace(TINY, std_coeff=0.0, weight_decay=0, projector="16-8", scale="lejepa", lmbd=0.05, max_steps=1, warmup=0)
+    config = replace(TINY, std_coeff=0.0, weight_decay=0, projector="16-8", scale="lejepa", lmbd=0.05,
+                     max_steps=1, warmup=0)
     with pytest.raises(FrozenInstanceError):
         config.lr = 1.0
     assert TrainConfig(**json.loads(json.dumps(asdict(config)))) == config

@@ -52,10 +52,12 @@ def loss_and_gradients(config):
     z, predicted = (x[:, distributed.share(32)].clone().requires_grad_() for x in whole)
     terms = distributed.whole_batch(build_loss(config))(z, predicted, 3)
     sum(terms.values()).backward()
-    return {name: term.detach() for name, term in terms.items()}, z.grad / distributed.processes(), predicted.grad / distributed.processes()
+    gradients = (x.grad / distributed.processes() for x in (z, predicted))
+    return {name: term.detach() for name, term in terms.items()}, *gradients
 
 
-@pytest.mark.parametrize("config", [RUNS["vicreg"], RUNS["bcs"], RUNS["lejepa"], RUNS["vc, predictive"]], ids=lambda c: f"{c.loss_type} {c.scale}")
+@pytest.mark.parametrize("config", [RUNS["vicreg"], RUNS["bcs"], RUNS["lejepa"], RUNS["vc, predictive"]],
+                         ids=lambda c: f"{c.loss_type} {c.scale}")
 def test_losses_and_gradients_are_those_of_the_whole_batch(tmp_path, config):
     terms, *gradients = loss_and_gradients(config)
     shares = together(tmp_path, loss_and_gradients, config)
@@ -83,8 +85,9 @@ def run(config, out=None, resume=False, leave_after=None):
 
 def assert_same_run(one, other):
     for name, weights in other[0].items():
-        if name != "projector.3.bias":  # shifts all embeddings alike: its gradient is rounding alone, which AdamW enlarges
-            torch.testing.assert_close(one[0][name], weights, rtol=1e-4, atol=2e-5, msg=lambda told, name=name: f"{name}: {told}")
+        if name != "projector.3.bias":  # shifts all embeddings alike: its gradient is rounding, which AdamW enlarges
+            torch.testing.assert_close(one[0][name], weights, rtol=1e-4, atol=2e-5,
+                                       msg=lambda told, name=name: f"{name}: {told}")
     assert len(one[1]) == len(other[1])
     for record, expected in zip(one[1], other[1], strict=True):
         assert record == pytest.approx(expected, rel=1e-4, abs=1e-5)
@@ -159,23 +162,26 @@ def test_torchrun_gives_one_result_from_one_writer(tmp_path):
     results = {}
     for processes in (1, 2):
         launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
-        done = subprocess.run([*launch, str(ROOT / "main.py"), *options.split(), "--out", str(tmp_path / str(processes))],
+        out = tmp_path / str(processes)
+        done = subprocess.run([*launch, str(ROOT / "main.py"), *options.split(), "--out", str(out)],
                               capture_output=True, text=True, env=environment, timeout=240)
         assert done.returncode == 0, done.stderr
         results[processes] = json.loads(done.stdout.splitlines()[-1])
         assert done.stdout.count("linear probe on digits") == 1
-        assert sorted(path.name for path in (tmp_path / str(processes)).iterdir()) == [
+        assert sorted(path.name for path in out.iterdir()) == [
             "checkpoint.pt", "config.json", "encoder.pt", "history.json", "metrics.json"]
     assert [results[n]["processes"] for n in (1, 2)] == [1, 2]
     assert results[2]["loss"] == pytest.approx(results[1]["loss"], rel=0.02)  # bf16, where the machine has it
-    histories = (without(json.loads((tmp_path / str(n) / "history.json").read_text(encoding="utf-8")), "seconds") for n in (1, 2))
+    texts = ((tmp_path / str(n) / "history.json").read_text(encoding="utf-8") for n in (1, 2))
+    histories = (without(json.loads(text), "seconds") for text in texts)
     for one, two in zip(*histories, strict=True):
         assert two["lr"] == one["lr"]
 
 
 def test_an_error_under_torchrun_is_told_once(tmp_path):
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    done = subprocess.run([*launch, str(ROOT / "main.py"), "--dataset", "folder", "--data_path", str(tmp_path / "none")],
+    options = ["--dataset", "folder", "--data_path", str(tmp_path / "none")]
+    done = subprocess.run([*launch, str(ROOT / "main.py"), *options],
                           capture_output=True, text=True, env=os.environ | {"GLOO_SOCKET_IFNAME": "lo"}, timeout=240)
     assert done.returncode != 0
     assert done.stderr.count("main.py: error: data_path") == 1

@@ -41,7 +41,7 @@ def test_a_saved_encoder_comes_back_with_its_normalisation_in_evaluation_mode(ma
 
 def test_the_file_holds_plain_tensors_and_the_whole_configuration(made, tmp_path):
     encoder, config = made
-    saved = torch.load(save_encoder(encoder, config, tmp_path), weights_only=True)  # runs no code of whoever made the file
+    saved = torch.load(save_encoder(encoder, config, tmp_path), weights_only=True)  # runs no code from the file
     assert saved["config"] == asdict(config)
     assert all(value.device.type == "cpu" for value in saved["weights"].values())
 
@@ -129,8 +129,8 @@ ODD_IMAGES = {
     "int64": torch.zeros(2, 3, 32, 32, dtype=torch.int64), "bool": torch.zeros(2, 3, 32, 32, dtype=torch.bool),
     "int16": torch.zeros(2, 3, 32, 32, dtype=torch.int16), "0 to 255": 255 * IMAGES, "-1 to 1": 2 * IMAGES - 1,
     "NaN": torch.full((2, 3, 32, 32), torch.nan), "infinite": torch.full((2, 3, 32, 32), torch.inf),
-    "one image": IMAGES[0], "flat": IMAGES.flatten(1), "channels last": IMAGES.permute(0, 2, 3, 1), "gray": IMAGES[:, :1],
-    "four channels": torch.rand(2, 4, 32, 32), "an array": IMAGES.numpy(), "nothing": None,
+    "one image": IMAGES[0], "flat": IMAGES.flatten(1), "channels last": IMAGES.permute(0, 2, 3, 1),
+    "gray": IMAGES[:, :1], "four channels": torch.rand(2, 4, 32, 32), "an array": IMAGES.numpy(), "nothing": None,
 }
 
 

@@ -25,7 +25,8 @@ RUN = f"{SMALL} --epochs 120"
 @pytest.mark.parametrize("seed", [0])
 def test_a_run_killed_25_times_ends_as_an_undisturbed_one(call, tmp_path, survived, seed):
     words = [sys.executable, ROOT / "tests" / "lives.py", tmp_path / "killed", str(seed), *RUN.split()]
-    done = subprocess.run(words, capture_output=True, text=True, cwd=ROOT, timeout=400, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    done = subprocess.run(words, capture_output=True, text=True, cwd=ROOT, timeout=400,
+                          env=os.environ | {"OMP_NUM_THREADS": "1"})
     assert done.returncode == 0, done.stderr
     lives = json.loads(done.stdout.splitlines()[-1])
     killed = [life for life in lives if life["kill"] != "none"]
@@ -37,7 +38,8 @@ def test_a_run_killed_25_times_ends_as_an_undisturbed_one(call, tmp_path, surviv
     assert epochs == sorted(epochs)  # no checkpoint was ever lost
     assert len(set(epochs)) > 10
     undisturbed = call(f"{RUN} --out undisturbed --json")
-    assert figures(strict_json((tmp_path / "killed/metrics.json").read_text(encoding="utf-8"))) == figures(strict_json(undisturbed.out[-1]))
+    metrics = strict_json((tmp_path / "killed/metrics.json").read_text(encoding="utf-8"))
+    assert figures(metrics) == figures(strict_json(undisturbed.out[-1]))
     assert_same_weights(load_encoder(tmp_path / "killed"), load_encoder("undisturbed"))
     assert files(tmp_path / "killed").keys() == files("undisturbed").keys()  # no leftovers, and no claim
 
@@ -48,9 +50,11 @@ def test_a_disk_with_no_room_is_one_line_and_the_run_goes_on_where_there_is(call
     """`most` bytes in a file stand for a disk that is full: before the configuration, in a checkpoint, after some."""
     limit = f"import resource, runpy, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); " \
             f"resource.setrlimit(resource.RLIMIT_FSIZE, ({most}, {resource.RLIM_INFINITY})); " \
-            f"sys.argv = sys.argv[1:]; sys.path.insert(0, {str(ROOT)!r}); runpy.run_path(sys.argv[0], run_name='__main__')"
+            f"sys.argv = sys.argv[1:]; sys.path.insert(0, {str(ROOT)!r}); " \
+            f"runpy.run_path(sys.argv[0], run_name='__main__')"
     options = f"{SMALL} --out full"
-    done = subprocess.run([sys.executable, "-c", limit, ROOT / "main.py", *options.split()], capture_output=True, text=True, timeout=200)
+    words = [sys.executable, "-c", limit, ROOT / "main.py", *options.split()]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=200)
     assert done.returncode == 2, done.stderr
     assert one_error_line(done.stderr, "File too large: 'full/")
     assert not [name for name in files("full") if name.endswith((".part", ".lock"))]

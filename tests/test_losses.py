@@ -21,7 +21,8 @@ def directions(D):
 def embeddings(V, N, D, seed=0):
     """Float64, correlated, with standard deviations on both sides of the variance term's margin of 1."""
     rng = np.random.default_rng(seed)
-    return rng.normal(size=(V, N, D)) @ rng.normal(size=(D, D)) / np.sqrt(D) * np.linspace(0.3, 1.6, D) + rng.normal(size=D)
+    correlated = rng.normal(size=(V, N, D)) @ rng.normal(size=(D, D)) / np.sqrt(D)
+    return correlated * np.linspace(0.3, 1.6, D) + rng.normal(size=D)
 
 
 def total(terms):
@@ -50,7 +51,8 @@ LOSSES = {
         lambda z, p: oracles.bcs(z, p, losses.random_directions(z.shape[-1], 12, 3).double().numpy(), 10.0, "eb")),
     "bcs, lejepa": (
         lambda z, p: total(losses.bcs(z, None, 0.05, 3, 12, 7, scale="lejepa")),
-        lambda z, p: oracles.bcs(z, z, losses.random_directions(z.shape[-1], 12, 3).double().numpy(), 0.05, "lejepa", 7)),
+        lambda z, p: oracles.bcs(
+            z, z, losses.random_directions(z.shape[-1], 12, 3).double().numpy(), 0.05, "lejepa", 7)),
 }
 REGULARIZERS = {
     "variance": losses.variance,
@@ -152,7 +154,8 @@ def test_turning_embeddings_and_directions_together_leaves_sigreg():
 
 # The integrals in closed form, and what the default grid makes of them.
 @pytest.mark.parametrize(("grid", "collapsed", "gaussian"), [
-    ((25, 5.0), math.sqrt(2 * math.pi) - 2 * math.sqrt(math.pi) + math.sqrt(2 * math.pi / 3), math.sqrt(2 * math.pi) - math.sqrt(2 * math.pi / 3)),
+    ((25, 5.0), math.sqrt(2 * math.pi) - 2 * math.sqrt(math.pi) + math.sqrt(2 * math.pi / 3),
+     math.sqrt(2 * math.pi) - math.sqrt(2 * math.pi / 3)),
     ((), 0.400, 1.050),
 ], ids=["exact", "default grid"])
 def test_guide_values_of_sigreg(grid, collapsed, gaussian):
@@ -215,7 +218,12 @@ class Watch(TorchDispatchMode):
 def test_sigregs_memory_is_that_of_its_slices_whatever_the_points(points):
     z, saved = torch.randn(2, 32, 8, requires_grad=True), []
     slices = 2 * 32 * 12
-    with torch.autograd.graph.saved_tensors_hooks(lambda x: saved.append(x.numel()) or x, lambda x: x), Watch() as watch:
+
+    def count(x):
+        saved.append(x.numel())
+        return x
+
+    with torch.autograd.graph.saved_tensors_hooks(count, lambda x: x), Watch() as watch:
         losses.sigreg(z, directions(8), points).backward()
     assert max(x.numel() for x in watch.made) == slices
     assert slices <= sum(saved) < slices + 1000  # the gradient, and what the projection keeps

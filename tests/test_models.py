@@ -58,12 +58,15 @@ def test_resnet_is_torchvisions_but_for_stem_pooling_and_head():
         torch.testing.assert_close(encoder(images(2)), peer.eval()(encoder.normalize(images(2))))
 
 
-@pytest.mark.parametrize(("name", "patch_size", "peer"), [("vit_s", 16, "vit_small_patch16_224"), ("vit_b", 8, "vit_base_patch16_224")])
+@pytest.mark.parametrize(("name", "patch_size", "peer"), [
+    ("vit_s", 16, "vit_small_patch16_224"), ("vit_b", 8, "vit_base_patch16_224"),
+])
 def test_vits_have_the_parameters_of_timms(name, patch_size, peer):
     timm = pytest.importorskip("timm")
     with torch.device("meta"):  # counted, not initialised
         ours = build_encoder(name, 3, patch_size=patch_size)
-        theirs = timm.create_model(peer, img_size=32, patch_size=patch_size, class_token=False, global_pool="avg", num_classes=0)
+        theirs = timm.create_model(peer, img_size=32, patch_size=patch_size, class_token=False,
+                                   global_pool="avg", num_classes=0)
     assert count_parameters(ours) == count_parameters(theirs)
 
 
@@ -87,7 +90,8 @@ def test_vit_maps_lie_where_their_patches_do():
         told = encoder.maps(x.roll(8, dims=3)) - encoder.maps(x).roll(1, dims=3)
         encoder.body.positions.zero_()  # without them a patch is treated alike wherever it is
         for axis in (2, 3):
-            torch.testing.assert_close(encoder.maps(x.roll(8, dims=axis)), encoder.maps(x).roll(1, dims=axis), rtol=1e-4, atol=1e-4)
+            shifted, expected = encoder.maps(x.roll(8, dims=axis)), encoder.maps(x).roll(1, dims=axis)
+            torch.testing.assert_close(shifted, expected, rtol=1e-4, atol=1e-4)
     assert told.abs().max() > 1e-2
 
 
@@ -118,12 +122,15 @@ def test_images_of_another_shape_are_refused(shape):
         build_encoder(dobs=1)(torch.zeros(shape))
 
 
-@pytest.mark.parametrize(("widths", "sizes"), [("", []), ("8", [(6, 8)]), ("16-8", [(6, 16), (16, 8)]), ("16-16-4", [(6, 16), (16, 16), (16, 4)])])
+@pytest.mark.parametrize(("widths", "sizes"), [
+    ("", []), ("8", [(6, 8)]), ("16-8", [(6, 16), (16, 8)]), ("16-16-4", [(6, 16), (16, 16), (16, 4)]),
+])
 def test_projectors_have_their_widths_and_end_plain(widths, sizes):
     projector = build_projector(6, widths)
     linear = [m for m in projector.modules() if isinstance(m, nn.Linear)]
     assert [(m.in_features, m.out_features) for m in linear] == sizes
-    assert [m.bias is not None for m in linear] == [i == len(sizes) - 1 for i in range(len(sizes))]  # a norm removes a bias
+    last = [i == len(sizes) - 1 for i in range(len(sizes))]
+    assert [m.bias is not None for m in linear] == last  # after the others a norm removes a bias
     for kind in (nn.BatchNorm1d, nn.ReLU):  # between layers, never after the last
         assert sum(isinstance(m, kind) for m in projector.modules()) == max(0, len(sizes) - 1)
     h = torch.randn(5, 6)

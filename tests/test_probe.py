@@ -39,7 +39,8 @@ def test_fit_logistic_is_scikit_learns(penalty):
     largest = np.abs(peer.coef_).max()
     np.testing.assert_allclose(found[0], peer.coef_.T, rtol=0, atol=5e-3 * largest)
     # A constant added to all biases changes no prediction.
-    np.testing.assert_allclose(found[1] - found[1].mean(), peer.intercept_ - peer.intercept_.mean(), rtol=0, atol=5e-3 * largest)
+    biases, expected = (values - values.mean() for values in (found[1], peer.intercept_))
+    np.testing.assert_allclose(biases, expected, rtol=0, atol=5e-3 * largest)
 
 
 def test_fit_logistic_ends_in_the_same_place_wherever_it_starts_and_leaves_the_start():
@@ -93,7 +94,8 @@ def test_probes_ignore_a_features_offset_and_unit(run):
     stretch = 10 ** torch.linspace(-3, 3, 10) if run is not probe.knn_probe else torch.tensor(1e-3)
     shift = 0 if run is probe.knn_probe else 5 * stretch  # cosines need the features' origin and shape
     expected = run(*train, *test)
-    assert run(train[0] * stretch + shift, train[1], test[0] * stretch + shift, test[1]) == pytest.approx(expected, abs=0.7)
+    moved_train, moved_test = (h * stretch + shift for h in (train[0], test[0]))
+    assert run(moved_train, train[1], moved_test, test[1]) == pytest.approx(expected, abs=0.7)
 
 
 @each_probe
@@ -125,10 +127,12 @@ def test_the_penalty_is_the_best_on_the_validation_part(monkeypatch, F, apart, s
     monkeypatch.setattr(probe, "fit_logistic", spy)
     probe.linear_probe(h, y, h[:10], y[:10], penalties)
     (_, held_out), h = probe.validation_split(400), (h - h.mean(dim=0)) / h.std(dim=0)
-    scores = {penalty: ((h[held_out] @ w + b).argmax(dim=1) == y[held_out]).float().mean().item() for penalty, _, (w, b) in fits[:3]}
+    scores = {penalty: ((h[held_out] @ w + b).argmax(dim=1) == y[held_out]).float().mean().item()
+              for penalty, _, (w, b) in fits[:3]}
     assert len(set(scores.values())) == 3  # else there is nothing to choose
     assert best == max(scores, key=scores.get)
-    assert [(penalty, N) for penalty, N, _ in fits] == [(10, 360), (0.1, 360), (1e-5, 360), (best, 400)]  # then on everything
+    fitted = [(penalty, N) for penalty, N, _ in fits]
+    assert fitted == [(10, 360), (0.1, 360), (1e-5, 360), (best, 400)]  # the best then on everything
 
 
 def test_the_sgd_probe_keeps_its_best_epoch(monkeypatch):
@@ -160,7 +164,8 @@ def numpy_knn(train_h, train_y, test_h, k, temperature):
 
 @pytest.mark.parametrize(("k", "temperature"), [(1, 0.07), (20, 0.07), (20, 5.0), (500, 0.5)])
 def test_knn_is_the_loop_over_neighbours(k, temperature):
-    (train_h, train_y), (test_h, _) = blobs(120, apart=0.4), blobs(1100, apart=0.4, seed=1)  # more than one part of queries
+    train_h, train_y = blobs(120, apart=0.4)
+    test_h, _ = blobs(1100, apart=0.4, seed=1)  # more than one part of queries
     train_h, test_h = train_h.double(), test_h.double()
     guesses = torch.tensor(numpy_knn(train_h.numpy(), train_y.numpy(), test_h.numpy(), k, temperature))
     assert probe.knn_probe(train_h, train_y, test_h, guesses, k, temperature) == 100
@@ -221,12 +226,15 @@ def test_raw_pixels_are_the_flattened_images():
 
 (H, Y), (TEST_H, TEST_Y) = blobs(60, F=6), blobs(40, F=6, seed=1)
 SPOILT_H, SPOILT_Y = {  # what is given: features, labels
-    "a vector": lambda h: h[:, 0], "a table of tables": lambda h: h[None], "no feature": lambda h: h[:, :0], "no image": lambda h: h[:0],
+    "a vector": lambda h: h[:, 0], "a table of tables": lambda h: h[None],
+    "no feature": lambda h: h[:, :0], "no image": lambda h: h[:0],
     "whole numbers": lambda h: h.long(), "a hole": lambda h: h.masked_fill(torch.eye(len(h), 6) > 0, math.nan),
-    "infinity": lambda h: h / 0, "what float32 cannot hold": lambda h: 1e300 * h.double(), "an array": lambda h: h.numpy(),
+    "infinity": lambda h: h / 0, "what float32 cannot hold": lambda h: 1e300 * h.double(),
+    "an array": lambda h: h.numpy(),
 }, {
-    "one too few": lambda y: y[1:], "floats": lambda y: y.float(), "truth values": lambda y: y > 1, "negative": lambda y: y - 1,
-    "one-hot": lambda y: torch.nn.functional.one_hot(y), "a column": lambda y: y[:, None], "a list": lambda y: y.tolist(),
+    "one too few": lambda y: y[1:], "floats": lambda y: y.float(), "truth values": lambda y: y > 1,
+    "negative": lambda y: y - 1, "one-hot": lambda y: torch.nn.functional.one_hot(y),
+    "a column": lambda y: y[:, None], "a list": lambda y: y.tolist(),
 }
 
 
@@ -242,7 +250,8 @@ BAD = [
       for name, run in PROBES.items()
       for place, parameter in enumerate(("train_h", "train_y", "test_h", "test_y"))
       for what, spoil in (SPOILT_Y if place % 2 else SPOILT_H).items()),
-    *((f"{name}: other features in the test set", lambda run=run: run(H, Y, TEST_H[:, 1:], TEST_Y), "test_h") for name, run in PROBES.items()),
+    *((f"{name}: other features in the test set", lambda run=run: run(H, Y, TEST_H[:, 1:], TEST_Y), "test_h")
+      for name, run in PROBES.items()),
     ("standardize: one image", lambda: probe.standardize(H[:1], TEST_H), "train_h"),
     ("standardize: other features", lambda: probe.standardize(H, TEST_H[:, 1:]), "test_h"),
     ("no penalty", lambda: probe.linear_probe(H, Y, TEST_H, TEST_Y, ()), "penalties"),
@@ -296,7 +305,8 @@ def test_labels_of_any_whole_type_are_read(run):
 
 
 @each_probe
-@pytest.mark.parametrize("where", ["validation alone", "test alone", "one class", "gaps", "huge numbers", "most classes once"])
+@pytest.mark.parametrize("where", [
+    "validation alone", "test alone", "one class", "gaps", "huge numbers", "most classes once"])
 def test_rare_and_missing_classes_are_read(run, where):
     y, test_y = Y.clone(), TEST_Y.clone()
     if where == "validation alone":
@@ -328,9 +338,10 @@ def test_dead_and_very_unequal_features_spoil_nothing(run):
 
 def test_standardize_sees_no_unit_however_small_or_large():
     unit = 10 ** torch.linspace(-15, 15, 10, dtype=torch.float64)
-    for scaled, plain in zip(probe.standardize(*((x.double() * unit).float() for x in (blobs(50)[0], blobs(20, seed=1)[0]))),
-                             probe.standardize(blobs(50)[0], blobs(20, seed=1)[0]), strict=True):
-        torch.testing.assert_close(scaled, plain, rtol=1e-4, atol=1e-4)
+    plain = blobs(50)[0], blobs(20, seed=1)[0]
+    scaled = ((x.double() * unit).float() for x in plain)
+    for found, expected in zip(probe.standardize(*scaled), probe.standardize(*plain), strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("scale", [1e-30, 1e30])
@@ -338,8 +349,10 @@ def test_standardize_sees_no_unit_however_small_or_large():
 def test_neighbours_are_found_at_any_scale_and_temperature(scale, temperature):
     """exp(1 / 0.01) is more than float32 holds: then all classes with a near neighbour would score the same."""
     (h, y), (test_h, test_y) = blobs(120, apart=0.4), blobs(100, apart=0.4, seed=1)
-    expected = probe.knn_probe(h, y, test_h, test_y, k=1) if temperature < 0.01 else probe.knn_probe(h, y, test_h, test_y)
-    assert probe.knn_probe(h * scale, y, test_h * scale, test_y, temperature=temperature) == pytest.approx(expected, abs=1.1)
+    nearest_alone = {"k": 1} if temperature < 0.01 else {}
+    expected = probe.knn_probe(h, y, test_h, test_y, **nearest_alone)
+    found = probe.knn_probe(h * scale, y, test_h * scale, test_y, temperature=temperature)
+    assert found == pytest.approx(expected, abs=1.1)
 
 
 @pytest.mark.parametrize("value", [0.0, 1.0, 1e4])

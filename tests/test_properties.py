@@ -23,7 +23,8 @@ def clouds(draw):
     shape = draw(st.tuples(st.integers(2, 3), st.integers(2, 9), st.integers(1, 10)))
     seed = draw(st.integers(0, 2**16))
     z = torch.randn(shape, generator=generator(seed), dtype=torch.float64)
-    kinds = draw(st.lists(st.sampled_from(["free", "free", "dead", "first", "constant"]), min_size=shape[2], max_size=shape[2]))
+    D = shape[2]
+    kinds = draw(st.lists(st.sampled_from(["free", "free", "dead", "first", "constant"]), min_size=D, max_size=D))
     for d, kind in enumerate(kinds):
         if kind != "free":
             z[..., d] = {"dead": 0.0, "first": z[..., 0], "constant": 3.0}[kind]
@@ -70,7 +71,8 @@ def test_images_and_views_have_no_order(term, z, seed):
 def test_dimensions_have_no_order(term, z, seed):
     order = torch.randperm(z.shape[2], generator=generator(seed))
     if term is TERMS["sigreg"]:  # its slices have to come along
-        assert losses.sigreg(z[..., order], directions(z)[order]).item() == pytest.approx(term(z).item(), rel=1e-4, abs=1e-5)
+        reordered = losses.sigreg(z[..., order], directions(z)[order])
+        assert reordered.item() == pytest.approx(term(z).item(), rel=1e-4, abs=1e-5)
     else:
         agree(term, z, z[..., order])
 
@@ -132,7 +134,8 @@ def test_scale_laws(z, s):
 
 @each_term
 @small
-@given(shape=st.tuples(st.integers(2, 3), st.integers(4, 9), st.integers(1, 10)), scale=st.sampled_from([0.3, 0.6, 2.5]), seed=st.integers(0, 99))
+@given(shape=st.tuples(st.integers(2, 3), st.integers(4, 9), st.integers(1, 10)),
+       scale=st.sampled_from([0.3, 0.6, 2.5]), seed=st.integers(0, 99))
 def test_gradients_are_differences_in_some_direction(term, shape, scale, seed):
     """Central differences of a float32 loss: a step of 1e-2 balances rounding and curvature."""
     z, way = torch.randn(2, *shape, generator=generator(seed), dtype=torch.float64)
@@ -162,9 +165,9 @@ def test_half_precision_is_finite_and_the_float32_loss_of_its_values(term, dtype
 
 share, strength = st.sampled_from([0.0, 0.3, 1.0]), st.sampled_from([0.0, 0.4, 1.0])
 recipes = st.one_of(st.sampled_from([CIFAR10, DIGITS, NOTHING]), st.builds(
-    Augmentation, scale=st.sampled_from([(0.01, 1.0), (0.5, 0.5)]), ratio=st.sampled_from([(0.2, 5.0), (1.0, 1.0)]), flip=share,
-    jitter=share, brightness=strength, contrast=strength, saturation=strength, hue=st.sampled_from([0.0, 0.5]), grayscale=share,
-    blur=share, sigma=st.sampled_from([(0.1, 2.0), (1e-3, 50.0)]), solarize=share))
+    Augmentation, scale=st.sampled_from([(0.01, 1.0), (0.5, 0.5)]), ratio=st.sampled_from([(0.2, 5.0), (1.0, 1.0)]),
+    flip=share, jitter=share, brightness=strength, contrast=strength, saturation=strength,
+    hue=st.sampled_from([0.0, 0.5]), grayscale=share, blur=share, sigma=st.sampled_from([(0.1, 2.0), (1e-3, 50.0)]), solarize=share))
 shapes = st.tuples(st.integers(1, 5), st.sampled_from([1, 3]), st.integers(3, 12), st.integers(3, 12))
 
 
@@ -222,7 +225,7 @@ each_probe = pytest.mark.parametrize("run", PROBES.values(), ids=PROBES)
 
 @st.composite
 def sets(draw):
-    """Training and test features around one centre per class, and labels: of 1 to 4 classes, some of them perhaps rare."""
+    """Training and test features around one centre per class, and labels: of 1 to 4 classes, some perhaps rare."""
     g, classes, F = generator(draw(st.integers(0, 999))), draw(st.integers(1, 4)), draw(st.integers(1, 6))
     centres, scale = torch.randn(classes, F, generator=g), draw(st.floats(0, 2))
     made = []
@@ -250,7 +253,8 @@ def test_accuracies_are_percentages_and_classes_have_no_names(run, sets, seed):
 @given(sets=sets(), seed=st.integers(0, 99), unit=st.sampled_from([1e-30, 1e-15, 1e30]))
 def test_neighbours_have_no_order_and_no_unit(sets, seed, unit):
     train_h, train_y, test_h, test_y = sets
-    assume(len({tuple(row) for row in train_h.tolist()}) == len(train_h) and train_h.shape[1] > 1)  # in 1-D all cosines are +-1
+    distinct = {tuple(row) for row in train_h.tolist()}
+    assume(len(distinct) == len(train_h) and train_h.shape[1] > 1)  # in 1-D all cosines are +-1
     score, order = probe.knn_probe(*sets), torch.randperm(len(train_y), generator=generator(seed))
     assert probe.knn_probe(train_h[order], train_y[order], test_h, test_y) == pytest.approx(score, abs=1e-3)
     scaled = train_h * unit, train_y, test_h * unit, test_y

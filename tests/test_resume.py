@@ -31,7 +31,8 @@ def trained(call, session_cache):
 def test_a_run_killed_midway_and_resumed_gives_the_figures_of_an_undisturbed_one(call):
     options = "--device cpu --henc 8 --stride 2 --limit 512 --epochs 12 --probe_epochs 2 --json --loss_type bcs"
     with open("log", "w", encoding="utf-8") as log:
-        process = subprocess.Popen([sys.executable, ROOT / "main.py", *shlex.split(options), "--out", "killed"], stdout=log, stderr=log)
+        words = [sys.executable, ROOT / "main.py", *shlex.split(options), "--out", "killed"]
+        process = subprocess.Popen(words, stdout=log, stderr=log)
     try:
         checkpoint, deadline = Path("killed/checkpoint.pt"), time.monotonic() + 120
         while not checkpoint.exists() and process.poll() is None and time.monotonic() < deadline:
@@ -39,7 +40,7 @@ def test_a_run_killed_midway_and_resumed_gives_the_figures_of_an_undisturbed_one
     finally:
         process.kill()  # SIGKILL: nothing can be tidied up
         process.wait()
-    assert process.returncode < 0, Path("log").read_text(encoding="utf-8")  # else it was not killed, but ended by itself
+    assert process.returncode < 0, Path("log").read_text(encoding="utf-8")  # else it ended by itself, not killed
     done = torch.load(checkpoint, weights_only=True)["history"]
     assert 1 <= len(done) < 12
     assert not Path("killed/metrics.json").exists()
@@ -60,17 +61,21 @@ def test_resuming_a_finished_run_gives_its_figures_again(call, trained):
 
 def test_resuming_a_folder_without_a_checkpoint_starts_the_run(call, trained):
     assert call(f"{SMALL} --out new --resume").code == 0
-    assert figures(strict_json(Path("new/metrics.json").read_text(encoding="utf-8"))) == figures(strict_json(Path("here/metrics.json").read_text(encoding="utf-8")))
+    new, here = (strict_json(Path(folder, "metrics.json").read_text(encoding="utf-8")) for folder in ("new", "here"))
+    assert figures(new) == figures(here)
     assert files("new").keys() == files("here").keys()
 
 
 @pytest.mark.fault("another run, or other data, under --resume")
 @pytest.mark.parametrize(("options", "name"), [
-    ("", "out"), ("--resume --predictor mlp", "predictor"), ("--resume --lr 0.5", "lr"), ("--resume --epochs 3", "epochs"),
+    ("", "out"), ("--resume --predictor mlp", "predictor"), ("--resume --lr 0.5", "lr"),
+    ("--resume --epochs 3", "epochs"),
     *(pytest.param(f"--resume --{option}", option.split()[0], marks=pytest.mark.slow) for option in (
-        "dobs 3", "task classes", "limit 48", "augmentation nothing", "dataset cifar10 --task classes")),
+        "dobs 3", "recipe laptop-none", "task classes", "limit 48", "augmentation nothing", "dataset cifar10 --task classes")),
 ])
-def test_another_run_is_refused_by_name_and_leaves_the_results_as_they_were(call, cifar10_folder, trained, options, name):
+def test_another_run_is_refused_by_name_and_leaves_the_results_as_they_were(
+    call, cifar10_folder, trained, options, name,
+):
     before = files("here")
     done = call(f"{trained} {options}")
     assert (done.code, done.out) == (2, [])

@@ -49,7 +49,8 @@ def test_ranks_are_the_entropies_of_singular_values(N, D):
     uncentred = np.linalg.svd(array, compute_uv=False)
     assert spectra.effective_rank(z) == pytest.approx(entropy_rank(centred), rel=1e-5)
     assert spectra.rankme(z) == pytest.approx(entropy_rank(uncentred), rel=1e-5)
-    assert spectra.participation_ratio(spectra.eigenvalues(z)) == pytest.approx((centred**2).sum() ** 2 / (centred**4).sum())
+    participation = (centred**2).sum() ** 2 / (centred**4).sum()
+    assert spectra.participation_ratio(spectra.eigenvalues(z)) == pytest.approx(participation)
 
 
 def ranks(z):
@@ -60,7 +61,8 @@ def ranks(z):
     }
 
 
-@pytest.mark.parametrize(("z", "rank"), [(isotropic(), 8), (isotropic(D=5), 5), (line(), 1)], ids=["isotropic", "isotropic-5", "line"])
+@pytest.mark.parametrize(("z", "rank"), [(isotropic(), 8), (isotropic(D=5), 5), (line(), 1)],
+                         ids=["isotropic", "isotropic-5", "line"])
 def test_ranks_of_known_clouds(z, rank):
     assert ranks(z) == pytest.approx(dict.fromkeys(ranks(z), rank), rel=1e-5)
 
@@ -153,7 +155,8 @@ BAD = [
       for name, call in {"spectrum": spectra.eigenvalues, "effective rank": spectra.effective_rank,
                          "RankMe": spectra.rankme, "report": spectra.collapse_report}.items()
       for what, z in {"one image": CLOUD[:1], "views": VIEWS, "a vector": CLOUD[0], "no dimension": CLOUD[:, :0],
-                      "a hole": HOLED, "infinity": CLOUD / 0, "whole numbers": CLOUD.long(), "a list": CLOUD.tolist()}.items()),
+                      "a hole": HOLED, "infinity": CLOUD / 0, "whole numbers": CLOUD.long(),
+                      "a list": CLOUD.tolist()}.items()),
     ("share of one view", lambda: spectra.within_image_share(VIEWS[:1]), "z"),
     ("share of a cloud without views", lambda: spectra.within_image_share(CLOUD), "z"),
     ("share of one image", lambda: spectra.within_image_share(VIEWS[:, :1]), "z"),
@@ -184,7 +187,8 @@ def test_any_precision_gives_the_figures_of_its_values(dtype):
     assert spectra.collapse_report(z) == spectra.collapse_report(z.double())
 
 
-@pytest.mark.parametrize("z", [torch.zeros(5, 3), torch.zeros(5, 1), torch.ones(5, 1)], ids=["zeros", "one zero", "one constant"])
+@pytest.mark.parametrize("z", [torch.zeros(5, 3), torch.zeros(5, 1), torch.ones(5, 1)],
+                         ids=["zeros", "one zero", "one constant"])
 def test_a_cloud_without_spread_has_finite_figures(z):
     assert (spectra.eigenvalues(z) == 0).all()
     assert spectra.effective_rank(z) == 1

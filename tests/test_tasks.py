@@ -1,4 +1,4 @@
-"""The one command of tasks.py, the environment that make builds, and the environments that the notebooks are tried in."""
+"""The one command of tasks.py, the environment that make builds, and those that the notebooks are tried in."""
 
 import importlib
 import os
@@ -50,7 +50,8 @@ def perform(monkeypatch, *words):
 
 def test_run_executes_the_series_then_makes_the_scoreboard(steps, monkeypatch):
     assert perform(monkeypatch, "run") == 0
-    assert steps.seen == [(["scripts/run_series.py", "build"], None, None), (["-m", "jepa_utils.scoreboard", "build"], None, None)]
+    assert steps.seen == [(["scripts/run_series.py", "build"], None, None),
+                          (["-m", "jepa_utils.scoreboard", "build"], None, None)]
 
 
 def test_the_budget_is_that_of_the_command_line_else_of_the_environment(steps, monkeypatch):
@@ -62,7 +63,8 @@ def test_the_budget_is_that_of_the_command_line_else_of_the_environment(steps, m
 
 def test_check_leaves_out_the_slow_tests(steps, monkeypatch):
     perform(monkeypatch, "check")
-    assert [words for words, *_ in steps.seen] == [["-m", "ruff", "check", "."], ["-m", "pytest", "-n", "auto", "-m", "not slow"]]
+    assert [words for words, *_ in steps.seen] == [
+        ["-m", "ruff", "check", "."], ["-m", "pytest", "-n", "auto", "-m", "not slow"]]
 
 
 def test_test_ends_with_every_notebook_at_the_smoke_budget_without_network(steps, monkeypatch):
@@ -73,7 +75,8 @@ def test_test_ends_with_every_notebook_at_the_smoke_budget_without_network(steps
     assert steps.seen[-1] == (NBMAKE, "smoke", "1")
 
 
-@pytest.mark.parametrize(("codes", "left", "run"), [([0, 3, 0], 3, 2), ([2], 2, 1), ([-2], 130, 1)], ids=["second", "first", "Ctrl-C"])
+@pytest.mark.parametrize(("codes", "left", "run"), [([0, 3, 0], 3, 2), ([2], 2, 1), ([-2], 130, 1)],
+                         ids=["second", "first", "Ctrl-C"])
 def test_the_first_failure_ends_a_task_and_gives_its_exit_code(steps, monkeypatch, codes, left, run):
     steps.codes.extend(codes)
     assert perform(monkeypatch, "test") == left
@@ -139,7 +142,9 @@ def make(tmp_path, monkeypatch):
     return Make(tmp_path)
 
 
-@pytest.mark.parametrize(("target", "extra"), [("run", "notebooks"), ("lab", "notebooks"), ("check", "dev"), ("test", "dev"), ("lint", "dev")])
+@pytest.mark.parametrize(("target", "extra"), [
+    ("run", "notebooks"), ("lab", "notebooks"), ("check", "dev"), ("test", "dev"), ("lint", "dev"),
+])
 def test_make_installs_what_the_target_needs_then_calls_tasks(make, target, extra):
     assert make(target) == (0, [f"pip install --quiet --editable .[{extra}]", f"python tasks.py {target}"])
     assert make(target) == (0, [f"python tasks.py {target}"])
@@ -201,7 +206,8 @@ def test_the_lowest_versions_tried_are_those_promised(monkeypatch):
 def test_conda_promises_the_same_versions():
     lines = re.findall(r"^  - ([\w-]+)(>=[\d.]+)$", (ROOT / "environment.yml").read_text(encoding="utf-8"), re.M)
     conda = {{"pytorch": "torch"}.get(name, name) + version for name, version in lines}
-    promised = floors(PROJECT["dependencies"] + EXTRAS["shell"] + EXTRAS["notebooks"]) | {f"python{PROJECT['requires-python']}"}
+    required = PROJECT["dependencies"] + EXTRAS["shell"] + EXTRAS["notebooks"]
+    promised = floors(required) | {f"python{PROJECT['requires-python']}"}
     assert conda == promised
 
 
@@ -231,7 +237,8 @@ def test_a_fork_can_put_its_address_everywhere(tmp_path):
     for name in filter(None, [*listed, "scripts/set_repository.py"]):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / name)
-    subprocess.run([sys.executable, "scripts/set_repository.py", "octocat/jepa"], cwd=tmp_path, check=True, capture_output=True)
+    subprocess.run([sys.executable, "scripts/set_repository.py", "octocat/jepa"],
+                   cwd=tmp_path, check=True, capture_output=True)
     for name in filter(None, listed):
         text = (tmp_path / name).read_text(encoding="utf-8")
         assert old not in text

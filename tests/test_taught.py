@@ -49,12 +49,14 @@ TAUGHT = {
     "random_directions": ("losses", [lambda: (6, 4, 3)]),
     "frequencies": ("losses", [lambda: (), lambda: (17, 5.0)]),
     "sigreg": ("losses", [lambda: (z(2, 16, 5), z(5, 7, seed=3)), lambda: (z(3, 16, 5), z(5, 7, seed=3), 17, 5.0)]),
-    "lr_at": ("train", [lambda: (0, 100, 1e-3), lambda: (4, 100, 1e-3), lambda: (57, 100, 1e-3, 0.1), lambda: (99, 100, 1e-3)]),
+    "lr_at": ("train", [lambda: (0, 100, 1e-3), lambda: (4, 100, 1e-3), lambda: (57, 100, 1e-3, 0.1),
+                        lambda: (99, 100, 1e-3)]),
     "flops_per_view": ("train", [lambda: (recipe("laptop-vicreg"),), lambda: (recipe("laptop-bcs", views=4), 3)]),
     "train_step": ("train", []),  # has a test of its own below
     "standardize": ("probe", [lambda: (z(20, 5) * 3 + 1, z(8, 5, seed=4))]),
     "accuracy": ("probe", [lambda: (z(20, 3), labels(20))]),
-    "knn_probe": ("probe", [lambda: (z(40, 5), labels(40), z(30, 5, seed=5), labels(30)), lambda: (z(40, 5), labels(40), z(30, 5, seed=5), labels(30), 3)]),
+    "knn_probe": ("probe", [lambda: (z(40, 5), labels(40), z(30, 5, seed=5), labels(30)),
+                            lambda: (z(40, 5), labels(40), z(30, 5, seed=5), labels(30), 3)]),
     "validation_split": ("probe", [lambda: (50,), lambda: (50, 0.3, 2)]),
 }
 
@@ -82,7 +84,8 @@ def tensors(value):
 def value_and_gradients(function, arguments, name):
     """The result, and the gradient of its sum with respect to every float tensor argument and parameter."""
     torch.manual_seed(0)
-    leaves = [a.clone().requires_grad_() if isinstance(a, torch.Tensor) and a.is_floating_point() else a for a in arguments]
+    leaves = [a.clone().requires_grad_() if isinstance(a, torch.Tensor) and a.is_floating_point() else a
+              for a in arguments]
     result = function(*leaves)
     inputs = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor) and leaf.requires_grad]
     if isinstance(result, nn.Module):
@@ -90,7 +93,8 @@ def value_and_gradients(function, arguments, name):
         result = result(inputs[0])
     values = tensors(result)
     total = sum(value.sum() for value in values)
-    gradients = torch.autograd.grad(total, inputs, allow_unused=True) if getattr(total, "requires_grad", False) and inputs else []
+    differentiable = inputs and getattr(total, "requires_grad", False)
+    gradients = torch.autograd.grad(total, inputs, allow_unused=True) if differentiable else []
     return [value.detach() for value in values], [torch.zeros(()) if g is None else g for g in gradients]
 
 

@@ -17,7 +17,8 @@ LABELS = torch.arange(48) % 4
 def fit(config=TINY, out=None, resume=False, on_epoch=None, loss=None, images=IMAGES, labels=LABELS, extend=False):
     """Build a model and train it; the model and its history without the seconds."""
     model = build_model(config)
-    history = train.train(model, loss or build_loss(config), images, CIFAR10, config, labels, out, resume, extend, on_epoch, progress=False)
+    history = train.train(model, loss or build_loss(config), images, CIFAR10, config, labels,
+                          out, resume, extend, on_epoch, progress=False)
     return model, without(history, "seconds")
 
 
