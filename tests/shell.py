@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 SMALL = "--device cpu --henc 4 --dstc 8 --hpre 4 --stride 2 --limit 64 --batch_size 32 --epochs 2 --probe_epochs 1"
+FINISHED = {"checkpoint.pt", "config.json", "encoder.pt", "history.json", "metrics.json"}  # what a run leaves
 
 
 def strict_json(text):

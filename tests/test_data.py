@@ -132,10 +132,14 @@ def test_load_names_the_parameter_that_it_refuses(options, parameter):
 X, Y = torch.zeros(4, 3, 32, 32, dtype=torch.uint8), torch.arange(4)
 BAD = [
     ("floats", {"train_images": X.float()}, "train_images"), ("no batch", {"test_images": X[0]}, "test_images"),
-    ("an array", {"train_images": X.numpy()}, "train_images"), ("a label too few", {"train_labels": Y[1:]}, "train_labels"),
-    ("a picture too few", {"test_images": X[1:]}, "test_labels"), ("float labels", {"train_labels": Y.float()}, "train_labels"),
-    ("labels of a byte", {"test_labels": Y.byte()}, "test_labels"), ("labels in a column", {"train_labels": Y[:, None]}, "train_labels"),
-    ("a list of labels", {"train_labels": [0, 1, 2, 3]}, "train_labels"), ("no labels", {"test_labels": None}, "test_labels"),
+    ("an array", {"train_images": X.numpy()}, "train_images"),
+    ("a label too few", {"train_labels": Y[1:]}, "train_labels"),
+    ("a picture too few", {"test_images": X[1:]}, "test_labels"),
+    ("float labels", {"train_labels": Y.float()}, "train_labels"),
+    ("labels of a byte", {"test_labels": Y.byte()}, "test_labels"),
+    ("labels in a column", {"train_labels": Y[:, None]}, "train_labels"),
+    ("a list of labels", {"train_labels": [0, 1, 2, 3]}, "train_labels"),
+    ("no labels", {"test_labels": None}, "test_labels"),
 ]
 
 
@@ -147,7 +151,9 @@ def test_a_data_set_of_something_else_is_refused_by_name(what, changes, paramete
 
 
 @pytest.mark.fault("bad data sets")
-@pytest.mark.parametrize(("counts", "parameter"), [((0,), "train"), ((-1,), "train"), ((2, 0), "test"), ((2, 1.5), "test"), (("2",), "train")])
+@pytest.mark.parametrize(("counts", "parameter"), [
+    ((0,), "train"), ((-1,), "train"), ((2, 0), "test"), ((2, 1.5), "test"), (("2",), "train"),
+])
 def test_a_limit_that_is_no_number_of_images_is_refused_by_name(counts, parameter):
     images = data.Dataset("digits", tuple("0123"), X, Y, X, Y)
     with pytest.raises(InputError, match=f"^{parameter}: "):

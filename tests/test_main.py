@@ -10,7 +10,7 @@ import pytest
 import torch
 from conftest import ROOT
 from PIL import Image
-from shell import SMALL, figures, files, one_error_line, strict_json
+from shell import FINISHED, SMALL, figures, files, one_error_line, strict_json
 
 from jepa_utils.config import TrainConfig
 from jepa_utils.encoders import load_encoder
@@ -47,8 +47,8 @@ COMMANDS = {  # word for word as the project's description gives them
             --epochs 300""",
 }
 DOCUMENTED = {  # the description's table
-    "batch_size": 64, "dobs": 1, "henc": 32, "hpre": 32, "dstc": 16, "cov_coeff": 100.0, "std_coeff": 10.0, "epochs": 100,
-    "lr": 1e-3, "probe_epochs": 50, "probe_lr": 1e-3,
+    "batch_size": 64, "dobs": 1, "henc": 32, "hpre": 32, "dstc": 16, "cov_coeff": 100.0, "std_coeff": 10.0,
+    "epochs": 100, "lr": 1e-3, "probe_epochs": 50, "probe_lr": 1e-3,
 }
 def words(command):
     return shlex.split(command.replace("\\\n", ""))[2:]
@@ -71,7 +71,7 @@ def test_the_described_commands_run_on_cifar10(tmp_path, cifar10_folder, command
     assert (metrics["dataset"], metrics["task"], metrics["dataset_notice"]) == ("cifar10", "classes", "")
     assert 0 <= metrics["linear_probe"] <= 100
     out = tmp_path / "here"
-    assert {path.name for path in out.iterdir()} == {"checkpoint.pt", "config.json", "encoder.pt", "history.json", "metrics.json"}
+    assert {path.name for path in out.iterdir()} == FINISHED
     assert strict_json((out / "metrics.json").read_text(encoding="utf-8")) == metrics
     config = strict_json((out / "config.json").read_text(encoding="utf-8"))
     assert (config["projector"], config["dobs"], config["predictor"]) == ("2048-2048-2048", 3, "identity")
@@ -83,7 +83,8 @@ def test_the_described_commands_run_on_cifar10(tmp_path, cifar10_folder, command
 @pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
 def test_without_cifar10_the_described_commands_take_the_digits_and_say_so(monkeypatch, call, command):
-    options = " ".join(words(command)) + " --projector 16-8 --limit 4 --batch_size 4 --max_steps 1 --probe_epochs 1 --json"
+    tiny = "--projector 16-8 --limit 4 --batch_size 4 --max_steps 1 --probe_epochs 1 --json"
+    options = f"{' '.join(words(command))} {tiny}"
     if "vit" in command:
         options += " --patch_size 16"  # four patches: the same code, sooner done
     done = call(options)
@@ -107,11 +108,13 @@ def test_the_default_run_probes_digit_present_or_absent(call):
     done = call("--limit 256 --epochs 1 --probe_epochs 2 --json")
     assert done.code == 0
     metrics = strict_json(done.out[-1])
-    assert (metrics["model_type"], metrics["loss_type"], metrics["dataset"], metrics["task"]) == ("resnet5", "vc", "digits", "present")
+    kind = [metrics[name] for name in ("model_type", "loss_type", "dataset", "task")]
+    assert kind == ["resnet5", "vc", "digits", "present"]
     assert 45 < metrics["chance"] < 60
-    assert done.out[0].startswith(f"linear probe on digits (present): {metrics['linear_probe']:.2f} % of the test images right")
+    percent = f"{metrics['linear_probe']:.2f} %"
+    assert done.out[0].startswith(f"linear probe on digits (present): {percent} of the test images right")
     assert metrics["features"]["dimensions"] == 16
-    assert files(metrics["out"]).keys() == {"checkpoint.pt", "config.json", "encoder.pt", "history.json", "metrics.json"}
+    assert files(metrics["out"]).keys() == FINISHED
 
 
 def test_documented_defaults_are_the_parsed_ones():
@@ -142,7 +145,8 @@ def test_a_recipes_data_are_never_replaced_as_those_of_a_model_type_are(call):
 
 
 def test_a_run_is_resumed_without_repeating_its_options(call):
-    first = call(f"{SMALL} --predictor identity --loss_type vicreg --projector 8-8 --out here --json".replace("--hpre 4 ", ""))
+    without_hpre = SMALL.replace("--hpre 4 ", "")
+    first = call(f"{without_hpre} --predictor identity --loss_type vicreg --projector 8-8 --out here --json")
     again = call("--resume --out here --json")
     assert (first.code, again.code) == (0, 0), again.err
     assert figures(strict_json(again.out[-1])) == figures(strict_json(first.out[-1]))
@@ -177,16 +181,21 @@ def test_help_explains_every_option(call):
 
 
 BAD = [
-    ("--dataset mnist", "dataset"), ("--loss_type simclr", "loss_type"), ("--model_type resnet50", "model_type"), ("--batch_size 1", "batch_size"),
-    ("--cov_coeff -1", "cov_coeff"), ("--std_coeff nan", "std_coeff"), ("--lmbd inf", "lmbd"), ("--lr nan", "lr"), ("--dobs 2", "dobs"),
-    ("--batch_size 65", "batch_size"), ("--limit 1", "limit"), ("--probe_epochs 0", "probe_epochs"), ("--augmentation sepia", "augmentation"),
-    ("--projector wide", "projector"), ("--model_type vit_s", "henc"),
-    ("--micro_batch 8", "micro_batch"), ("--micro_batch -1", "micro_batch"), ("--seed -1", "seed"), ("--seed 99999999999999999999", "seed"),
-    ("--data_path pictures", "data_path"), ("--data_path pictures --dataset cifar10", "data_path"), ("--extend", "extend"),
-    ("--lmbd 3", "lmbd"), ("--patch_size 4", "patch_size"), ("--sim_loss_weight 1", "sim_loss_weight"), ("--loss_type vicreg --cov_coeff 1", "cov_coeff"),
-    ("--model_type resnet --predictor identity", "henc"), ("--recipe laptop-simclr", "recipe"), ("--recipe laptop-vicreg", "hpre"),
+    ("--dataset mnist", "dataset"), ("--loss_type simclr", "loss_type"), ("--model_type resnet50", "model_type"),
+    ("--batch_size 1", "batch_size"), ("--cov_coeff -1", "cov_coeff"), ("--std_coeff nan", "std_coeff"),
+    ("--lmbd inf", "lmbd"), ("--lr nan", "lr"), ("--dobs 2", "dobs"),
+    ("--batch_size 65", "batch_size"), ("--limit 1", "limit"), ("--probe_epochs 0", "probe_epochs"),
+    ("--augmentation sepia", "augmentation"), ("--projector wide", "projector"), ("--model_type vit_s", "henc"),
+    ("--micro_batch 8", "micro_batch"), ("--micro_batch -1", "micro_batch"),
+    ("--seed -1", "seed"), ("--seed 99999999999999999999", "seed"),
+    ("--data_path pictures", "data_path"), ("--data_path pictures --dataset cifar10", "data_path"),
+    ("--extend", "extend"), ("--lmbd 3", "lmbd"), ("--patch_size 4", "patch_size"),
+    ("--sim_loss_weight 1", "sim_loss_weight"), ("--loss_type vicreg --cov_coeff 1", "cov_coeff"),
+    ("--model_type resnet --predictor identity", "henc"),
+    ("--recipe laptop-simclr", "recipe"), ("--recipe laptop-vicreg", "hpre"),
     ("--dataset folder --data_path ~/no/such/folder", "data_path"), ("--batch 8", "batch"), ("--limit many", "limit"),
-    ("--optimizer sgd", "optimizer"), ("--device abacus", "device"), ("--dataset folder", "data_path"), ("--dataset folder --data_path .", "data_path"),
+    ("--optimizer sgd", "optimizer"), ("--device abacus", "device"),
+    ("--dataset folder", "data_path"), ("--dataset folder --data_path .", "data_path"),
     ("--dataset cifar10 --task present", "task"), ("--task count", "task"), ("--resume", "resume"),
     ("--epochs ten", "epochs"), ("--no_such_option 1", "no_such_option"),
 ]

@@ -72,7 +72,8 @@ def test_it_has_every_section(path):
 @every_notebook
 def test_the_reader_predicts_before_the_cell_that_decides(path):
     cells = read(path).cells
-    asked = [i for i, cell in enumerate(cells) if cell.cell_type == "markdown" and "**Predict, then run.**" in cell.source]
+    asked = [i for i, cell in enumerate(cells)
+             if cell.cell_type == "markdown" and "**Predict, then run.**" in cell.source]
     assert asked
     assert {cells[i + 1].cell_type for i in asked} == {"code"}
 

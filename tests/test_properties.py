@@ -167,7 +167,8 @@ share, strength = st.sampled_from([0.0, 0.3, 1.0]), st.sampled_from([0.0, 0.4, 1
 recipes = st.one_of(st.sampled_from([CIFAR10, DIGITS, NOTHING]), st.builds(
     Augmentation, scale=st.sampled_from([(0.01, 1.0), (0.5, 0.5)]), ratio=st.sampled_from([(0.2, 5.0), (1.0, 1.0)]),
     flip=share, jitter=share, brightness=strength, contrast=strength, saturation=strength,
-    hue=st.sampled_from([0.0, 0.5]), grayscale=share, blur=share, sigma=st.sampled_from([(0.1, 2.0), (1e-3, 50.0)]), solarize=share))
+    hue=st.sampled_from([0.0, 0.5]), grayscale=share, blur=share,
+    sigma=st.sampled_from([(0.1, 2.0), (1e-3, 50.0)]), solarize=share))
 shapes = st.tuples(st.integers(1, 5), st.sampled_from([1, 3]), st.integers(3, 12), st.integers(3, 12))
 
 

@@ -71,7 +71,8 @@ def test_resuming_a_folder_without_a_checkpoint_starts_the_run(call, trained):
     ("", "out"), ("--resume --predictor mlp", "predictor"), ("--resume --lr 0.5", "lr"),
     ("--resume --epochs 3", "epochs"),
     *(pytest.param(f"--resume --{option}", option.split()[0], marks=pytest.mark.slow) for option in (
-        "dobs 3", "recipe laptop-none", "task classes", "limit 48", "augmentation nothing", "dataset cifar10 --task classes")),
+        "dobs 3", "recipe laptop-none", "task classes", "limit 48", "augmentation nothing",
+        "dataset cifar10 --task classes")),
 ])
 def test_another_run_is_refused_by_name_and_leaves_the_results_as_they_were(
     call, cifar10_folder, trained, options, name,

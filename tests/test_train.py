@@ -19,14 +19,15 @@ from jepa_utils.train import build_loss, build_optimizer, lr_at
 def test_the_rate_rises_linearly_to_lr_then_falls_to_its_final_share(steps, warmup):
     rates = [lr_at(step, steps, 0.5, warmup) for step in range(steps)]
     rising = round(warmup * steps)
-    assert rates[:rising] == pytest.approx([0.5 * (i + 1) / rising for i in range(rising)])  # never 0, lr at the end of warm-up
+    warm_up = [0.5 * (i + 1) / rising for i in range(rising)]  # never 0, lr at its end
+    assert rates[:rising] == pytest.approx(warm_up)
     falling = rates[rising:]
     assert falling == sorted(falling, reverse=True)
     if len(falling) > 1:
         assert (falling[0], falling[-1]) == (pytest.approx(0.5), pytest.approx(0.5 * train.FINAL_SHARE))
         assert lr_at(steps - 1, steps, 0.5, warmup, final=0.2) == pytest.approx(0.1)
-        middle = falling[len(falling) // 2]
-        assert len(falling) % 2 == 0 or middle == pytest.approx(0.5 * (1 + train.FINAL_SHARE) / 2)  # half-way down a cosine
+        middle, half_way = falling[len(falling) // 2], 0.5 * (1 + train.FINAL_SHARE) / 2  # of a cosine
+        assert len(falling) % 2 == 0 or middle == pytest.approx(half_way)
 
 
 @pytest.mark.slow
@@ -77,8 +78,9 @@ def test_a_batch_larger_than_the_data_is_refused():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("changes", [
-    {"loss_type": "vc"}, {"loss_type": "vicreg", "projector": "64-32"}, {"loss_type": "bcs", "views": 3}, {"loss_type": "none", "predictor": "mlp"},
-    {"loss_type": "vc", "predictor": "conv"}, {"loss_type": "bcs", "optimizer": "lars", "lr": 0.3}, {"loss_type": "bcs", "optimizer": "muon"},
+    {"loss_type": "vc"}, {"loss_type": "vicreg", "projector": "64-32"}, {"loss_type": "bcs", "views": 3},
+    {"loss_type": "none", "predictor": "mlp"}, {"loss_type": "vc", "predictor": "conv"},
+    {"loss_type": "bcs", "optimizer": "lars", "lr": 0.3}, {"loss_type": "bcs", "optimizer": "muon"},
 ], ids=lambda changes: "-".join(map(str, changes.values())))
 def test_training_decreases_the_loss(changes):
     config = replace(TINY, **({"henc": 8, "dstc": 32, "batch_size": 32, "lr": 1e-2, "epochs": 16} | changes))
@@ -115,13 +117,22 @@ def test_the_seed_decides_the_slices(monkeypatch):
 def spy_on_slices(monkeypatch):
     """The list to which every call adds the directions that it draws."""
     drawn, draw = [], losses.random_directions
-    monkeypatch.setattr(losses, "random_directions", lambda *args, **options: drawn.append(draw(*args, **options)) or drawn[-1])
+    def spy(*args, **options):
+        drawn.append(draw(*args, **options))
+        return drawn[-1]
+
+    monkeypatch.setattr(losses, "random_directions", spy)
     return drawn
 
 
 def test_max_steps_stops_in_the_middle_of_an_epoch_at_the_end_of_the_schedule():
     seen = []
-    _, history = fit(replace(TINY, max_steps=4), loss=lambda z, predicted, step: seen.append(step) or {"prediction": z.square().mean()})
+
+    def loss(z, predicted, step):
+        seen.append(step)
+        return {"prediction": z.square().mean()}
+
+    _, history = fit(replace(TINY, max_steps=4), loss=loss)
     assert seen == [0, 1, 2, 3]  # three steps an epoch
     assert len(history) == 2
     assert history[-1]["lr"] == pytest.approx(TINY.lr * train.FINAL_SHARE)
@@ -145,12 +156,14 @@ def test_the_online_probe_learns():
 @pytest.mark.parametrize("model_type", ["resnet5", "vit_s"])
 @pytest.mark.parametrize("optimizer", CHOICES["optimizer"])
 def test_weight_decay_spares_biases_and_norms_and_nothing_else(model_type, optimizer):
-    config = replace(TINY, model_type=model_type, optimizer=optimizer, patch_size=16, projector="16-8", weight_decay=0.3)
+    config = replace(TINY, model_type=model_type, optimizer=optimizer, patch_size=16, projector="16-8",
+                     weight_decay=0.3)
     model = build_model(config)
     norms = (nn.BatchNorm1d, nn.BatchNorm2d, nn.LayerNorm)
     spared = {id(p) for module in model.modules() if isinstance(module, norms) for p in module.parameters()}
     spared |= {id(p) for name, p in model.named_parameters() if name.endswith("bias")}
-    decay = {id(p): group["weight_decay"] for group in build_optimizer(config, model).param_groups for p in group["params"]}
+    groups = build_optimizer(config, model).param_groups
+    decay = {id(p): group["weight_decay"] for group in groups for p in group["params"]}
     assert decay == {id(p): 0.0 if id(p) in spared else 0.3 for p in model.parameters()}
 
 
@@ -167,7 +180,8 @@ def test_muon_evens_out_the_singular_values_of_every_kernels_update():
         even, uneven = torch.linalg.svdvals(update), torch.linalg.svdvals(p.grad.flatten(1))
         assert even.max() / even.min() < 0.8 * uneven.max() / uneven.min(), name
         assert even.max() / even.min() < 2.5, name
-        assert update.square().mean().sqrt() == pytest.approx(0.2 * config.lr, rel=0.3), name  # AdamW's usual size, about
+        size = update.square().mean().sqrt()
+        assert size == pytest.approx(0.2 * config.lr, rel=0.3), name  # about AdamW's usual size
 
 
 class OnDevice(torch.Tensor):
@@ -178,16 +192,20 @@ class OnDevice(torch.Tensor):
     @classmethod
     def __torch_function__(cls, function, types, args=(), kwargs=None):
         name = getattr(function, "__name__", "")
-        cls.waits += name in ("item", "tolist", "cpu", "numpy", "nonzero", "__bool__", "__float__", "__int__", "__index__", "__array__", "__contains__")
+        cls.waits += name in ("item", "tolist", "cpu", "numpy", "nonzero", "__bool__", "__float__", "__int__",
+                              "__index__", "__array__", "__contains__")
         return super().__torch_function__(function, types, args, kwargs or {})
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("changes", [{"loss_type": "vicreg"}, {"loss_type": "bcs"}, {"loss_type": "vc", "predictor": "conv"}], ids=str)
+@pytest.mark.parametrize("changes", [
+    {"loss_type": "vicreg"}, {"loss_type": "bcs"}, {"loss_type": "vc", "predictor": "conv"},
+], ids=str)
 def test_the_loop_waits_for_the_device_once_an_epoch_not_at_every_step(monkeypatch, changes):
     monkeypatch.setattr(OnDevice, "waits", 0)
     config = replace(TINY, epochs=2, batch_size=4, **changes)  # 12 steps an epoch
     model = build_model(config)
     model.register_forward_pre_hook(lambda model, views: views[0].as_subclass(OnDevice))  # where views are new memory
-    train.train(model, build_loss(config), IMAGES.as_subclass(OnDevice), CIFAR10, config, LABELS.as_subclass(OnDevice), progress=False)
+    images, labels = IMAGES.as_subclass(OnDevice), LABELS.as_subclass(OnDevice)
+    train.train(model, build_loss(config), images, CIFAR10, config, labels, progress=False)
     assert OnDevice.waits == 1 + 2  # the number of classes, then the logged losses at the end of each epoch
