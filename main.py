@@ -7,6 +7,8 @@
 
 import argparse
 import json
+import os
+import shlex
 import signal
 import sys
 import time
@@ -17,6 +19,7 @@ from pathlib import Path
 
 import torch
 from simple_parsing import ArgumentParser
+from simple_parsing.utils import str2bool
 
 from jepa_utils import data, distributed, probe, recipes
 from jepa_utils.augment import PRESETS
@@ -79,7 +82,7 @@ def parse(words: list[str]) -> tuple[TrainConfig, Options, set[str]]:
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     for name in ("recipe", "model_type", "out"):
         first.add_argument(f"--{name}")
-    first.add_argument("--resume", action="store_true")
+    first.add_argument("--resume", nargs="?", type=str2bool, const=True, default=False)
     start = first.parse_known_args(words)[0]
     config, options = defaults(start)
     parser = ArgumentParser(usage="python main.py [--option value ...]", description=ABOUT, allow_abbrev=False)
@@ -87,6 +90,9 @@ def parse(words: list[str]) -> tuple[TrainConfig, Options, set[str]]:
     parser.add_arguments(Options, "options", default=options)
     found = parser.parse_args(words)
     given = {word.removeprefix("--").split("=")[0] for word in words if word.startswith("--")}
+    for name, value in (vars(found.config) | vars(found.options)).items():
+        if name in given and value is None:
+            raise InputError(name, "", "a value")
     check_effect(found.config, [field.name for field in fields(TrainConfig) if field.name in given])
     return found.config, found.options, given
 
@@ -115,7 +121,7 @@ def resolve(config: TrainConfig, options: Options, given: Iterable[str]) -> tupl
     try:
         images = data.load(dataset, task, config.dobs, options.data_path)
     except InputError as error:
-        if dataset != "cifar10" or options.dataset or "recipe" in given:
+        if error.parameter != "JEPA_DATA" or options.dataset or "recipe" in given:
             raise
         notice = f"CIFAR-10 IS NOT TO BE HAD, TRAINING ON THE EMBEDDED DIGITS INSTEAD ({error})"
         dataset = "digits"
@@ -178,13 +184,18 @@ def run(config: TrainConfig, options: Options, given: Iterable[str] = ()) -> dic
     """Train and evaluate as asked; returns the metrics that are also written to the run's folder."""
     device = distributed.start(pick_device(options.device))
     check_installed(config, device)
+    distributed.share(config.batch_size)  # refuses what the processes cannot share
     first = distributed.rank() == 0
     options, images, notice = distributed.in_turn(lambda: resolve(config, options, given))
     if notice and first:
         print(f"\n*** {notice} ***\n", file=sys.stderr, flush=True)
     out = distributed.agreed(output_folder(config, options) if first else None)
     with claimed(out if first else None):
-        return train_and_evaluate(config, options, images.to(device), notice, out)
+        try:
+            return train_and_evaluate(config, options, images.to(device), notice, out)
+        except KeyboardInterrupt as stopped:
+            stopped.add_note(how_to_go_on(out))
+            raise
 
 
 def train_and_evaluate(config: TrainConfig, options: Options, images: data.Dataset, notice: str, out: Path) -> dict:
@@ -193,17 +204,21 @@ def train_and_evaluate(config: TrainConfig, options: Options, images: data.Datas
     whole = {name: getattr(options, name) for name in KEPT} | asdict(config)
     if first and not (out / Checkpoint.NAME).exists():
         save_json(whole, settings)
+        if options.resume:
+            print(f"nothing to go on from in {out}: a new run starts", file=sys.stderr)
     if first:
         check_same(json.loads(settings.read_text(encoding="utf-8")) if settings.exists() else whole, options)
         print(f"{config.model_type} + {config.loss_type}: {len(images.train_images):,} images of {images.name}, "
               f"{images.train_images.device}, results in {out}", file=sys.stderr, flush=True)
     model = build_model(config, *images.statistics())
     labels = images.train_labels if len(images.classes) > 1 else None
-    try:
-        history = train(model, build_loss(config), images.train_images, PRESETS[str(options.augmentation)], config,
-                        labels=labels, out=out, resume=options.resume, extend=options.extend)
-    except KeyboardInterrupt as stopped:
-        raise KeyboardInterrupt(*stopped.args, how_to_go_on(out)) from stopped
+
+    def on_epoch(epoch: int, _) -> None:
+        if first and epoch and options.extend:
+            save_json(whole, settings)  # the checkpoint is of the longer run now
+
+    history = train(model, build_loss(config), images.train_images, PRESETS[str(options.augmentation)], config,
+                    labels=labels, out=out, resume=options.resume, extend=options.extend, on_epoch=on_epoch)
     metrics: dict = {
         "model_type": config.model_type, "loss_type": config.loss_type,
         "dataset": options.dataset, "task": options.task, "dataset_notice": notice,
@@ -215,17 +230,20 @@ def train_and_evaluate(config: TrainConfig, options: Options, images: data.Datas
         metrics |= evaluate(model, images, config, options.probe_epochs)
     if not first:
         return {}
-    metrics |= {"total_seconds": round(time.perf_counter() - started, 2), "out": str(out), "environment": environment()}
+    machine = environment(images.train_images.device)
+    metrics |= {"total_seconds": round(time.perf_counter() - started, 2), "out": str(out), "environment": machine}
     save_encoder(model.encoder, config, out)
-    save_json(whole, settings)  # an extended run is longer now
     save_json(metrics, out / "metrics.json")
     return metrics
 
 
 def how_to_go_on(out: Path) -> str:
-    if (out / Checkpoint.NAME).exists():
-        return f"stopped; go on with: python main.py --resume --out {out}"
-    return f"stopped before the first checkpoint in {out}"
+    """The command that was given, and what else it takes to go on."""
+    if not (out / Checkpoint.NAME).exists():
+        return f"stopped before the first checkpoint in {out}"
+    words = [word for word in sys.argv[1:] if word != "--resume"]
+    where = [] if any(word.split("=")[0] == "--out" for word in words) else ["--out", str(out)]
+    return f"stopped; go on with: python main.py {shlex.join([*words, *where, '--resume'])}"
 
 
 def stop(signum: int, frame) -> None:
@@ -235,18 +253,18 @@ def stop(signum: int, frame) -> None:
 
 def main() -> None:
     signal.signal(signal.SIGTERM, stop)
+    first = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun started
     try:
         config, options, given = parse(sys.argv[1:])
         metrics = run(config, options, given)
     except (InputError, FloatingPointError, OSError) as error:
-        if distributed.rank() == 0:
+        if first:
             print(f"main.py: error: {error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt as stopped:
-        words = [arg for arg in stopped.args if isinstance(arg, str)] or ["stopped"]
-        if distributed.rank() == 0:
-            print(f"\nmain.py: {words[-1]}", file=sys.stderr)
-        sys.exit(128 + next((arg for arg in stopped.args if isinstance(arg, int)), signal.SIGINT))
+        if first:
+            print(f"\nmain.py: {getattr(stopped, '__notes__', ['stopped'])[0]}", file=sys.stderr)
+        sys.exit(128 + (stopped.args[0] if stopped.args else signal.SIGINT))
     finally:
         distributed.stop()
     if not metrics:  # one of several processes, not the first

@@ -1,6 +1,6 @@
 """Every comparison with its peers, and a table at the end.
 
-    pip install -e '.[benchmarks]'
+    pip install -e ".[benchmarks]"
     python -m benchmarks.run                        all of them
     python -m benchmarks.run views sigreg           some of them
     python -m benchmarks.run --quick --out build    every code path; the figures mean nothing

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from .checks import number, whole
+from .pixels import SIZE
 from .runtime import InputError
 
 CHOICES = {
@@ -79,21 +80,28 @@ class TrainConfig:
             value, most = getattr(self, name), MOST.get(name, math.inf)
             span = f"of at least {least}" if most == math.inf else f"from {least} to {most}"
             self._refuse_unless(name, whole(value) and least <= value <= most, f"a whole number {span}")
-            object.__setattr__(self, name, int(value))  # NumPy's numbers are no JSON
+            object.__setattr__(self, name, int(value))  # NumPy's numbers could be saved, but not loaded
         for name in WEIGHTS:
             value = getattr(self, name)
             self._refuse_unless(name, number(value) and value >= 0, "a finite number of at least 0")
+            object.__setattr__(self, name, float(value))
         for name in ("lr", "probe_lr"):
             value = getattr(self, name)
             self._refuse_unless(name, number(value) and value > 0, "a finite number above 0")
+            object.__setattr__(self, name, float(value))
         self._refuse_unless("warmup", number(self.warmup) and 0 <= self.warmup <= 1, "a share from 0 to 1")
+        object.__setattr__(self, "warmup", float(self.warmup))
         self._refuse_unless("compile", isinstance(self.compile, bool), "true or false")
-        self._refuse_unless("max_steps", self.max_steps is None or (whole(self.max_steps) and self.max_steps >= 1),
-                            "a whole number of at least 1")
+        if self.max_steps is not None:
+            self._refuse_unless("max_steps", whole(self.max_steps) and self.max_steps >= 1,
+                                "a whole number of at least 1")
+            object.__setattr__(self, "max_steps", int(self.max_steps))
         widths = isinstance(self.projector, str) and re.fullmatch(r"([1-9][0-9]*(-[1-9][0-9]*)*)?", self.projector)
         self._refuse_unless("projector", widths, "widths joined by -, such as 512-512-128, or nothing")
         self._refuse_unless("micro_batch", not self.micro_batch or self.model_type.startswith("vit"),
                             f"0 with {self.model_type}: its BatchNorm takes statistics of the whole batch")
+        self._refuse_unless("patch_size", not self.model_type.startswith("vit") or SIZE % self.patch_size == 0,
+                            f"a divisor of the image size, {SIZE}")
         self._refuse_unless("lmbd", self.scale == "eb" or self.lmbd <= 1, "a share from 0 to 1, with scale lejepa")
         self._refuse_unless("weight_decay", self.optimizer != "lars" or self.weight_decay,
                             "a number above 0 with lars, which scales only decayed weights")

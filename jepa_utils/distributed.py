@@ -8,6 +8,7 @@ function here gives back what it got.
 
 import os
 from collections.abc import Callable
+from datetime import timedelta
 from functools import partial
 
 import torch
@@ -25,7 +26,8 @@ def start(device: torch.device) -> torch.device:
     if device.type == "cuda":
         device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    dist.init_process_group(backend, timeout=timedelta(hours=3))  # the first may have to download, see `in_turn`
     return device
 
 

@@ -97,9 +97,9 @@ def generator(seed: int, device: torch.device | str = "cpu") -> torch.Generator:
     return torch.Generator(device=device).manual_seed(seed)
 
 
-def environment() -> dict[str, str | int]:
-    """What a reader needs to compare timings: hardware, versions, precision."""
-    device = pick_device()
+def environment(device: torch.device | None = None) -> dict[str, str | int]:
+    """What a reader needs to compare timings: hardware, versions, precision; of `pick_device()` without a device."""
+    device = device or pick_device()
     hardware = torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name()
     return {
         "device": device.type,

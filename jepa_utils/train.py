@@ -121,15 +121,17 @@ def train(
     keep_freed_memory()
     per_epoch = N // B
     steps = min(config.epochs * per_epoch, config.max_steps or config.epochs * per_epoch)
-    out = Path(out).expanduser() if out else None
+    out, labels = Path(out).expanduser() if out else None, None if labels is None else labels.to(device)
     model.to(device).to(memory_format=torch.channels_last)
     head = OnlineProbe(model.encoder.features, labels, config.probe_lr).to(device)
     optimizer, scaler = build_optimizer(config, model), grad_scaler(device)
     g = generator(config.seed)
     parts = {"model": model, "optimizer": optimizer, "scaler": scaler, "head": head, "head_optimizer": head.optimizer}
-    state = Checkpoint(out, config, parts, g, {"images": images, "labels": labels})
+    state = Checkpoint(out, config, parts, g, images, labels)
     with claimed(out if rank() == 0 else None):
         history = state.load(extend) if resume else []
+        if history and rank() == 0:
+            state.save_history(history)  # which a kill may have kept from following its checkpoint
         if config.compile:
             model.compile()
         forward, loss = parallel(model), whole_batch(loss)
@@ -204,7 +206,7 @@ def check_batch_size(batch_size: int, N: int) -> None:
 
 def fit(
     config: TrainConfig, images: Dataset, augmentation: Augmentation | None = None, *, labels: Tensor | None = None,
-    out: str | Path | None = None, resume: bool = False,
+    out: str | Path | None = None, resume: bool = False, extend: bool = False,
     on_epoch: Callable[[int, JEPA], None] | None = None, progress: bool = True,
 ) -> tuple[JEPA, list[dict]]:
     """Build the model that `config` describes and train it on a data set, by default with its preset views.
@@ -213,7 +215,7 @@ def fit(
     """
     model, views = build_model(config, *images.statistics()), augmentation or PRESETS[images.name]
     history = train(model, build_loss(config), images.train_images, views, config,
-                    labels=labels, out=out, resume=resume, on_epoch=on_epoch, progress=progress)
+                    labels=labels, out=out, resume=resume, extend=extend, on_epoch=on_epoch, progress=progress)
     return model, history
 
 

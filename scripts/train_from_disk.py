@@ -47,6 +47,7 @@ def packed(files: list[Path], workers: int, folder: Path) -> torch.Tensor:
             for i, picture in enumerate(bar):
                 pixels[i] = picture
             pixels.flush()
+            del pixels  # Windows renames no file that is mapped
     return torch.from_numpy(np.load(path, mmap_mode="c"))
 
 
@@ -58,6 +59,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--out", type=Path, default=Path("runs/from-disk"))
+    parser.add_argument("--extend", action="store_true", help="to more epochs than the run was begun with")
     options = parser.parse_args()
     try:
         config = recipe(f"laptop-{options.loss_type}", batch_size=options.batch_size, epochs=options.epochs)
@@ -69,10 +71,13 @@ def main() -> None:
         images = packed([file for file, _ in samples], options.workers, options.out)
         data = Dataset("folder", tuple(groups), images, labels, images[:0], labels[:0]).to(pick_device())
         model = build_model(config, *data.statistics())
+        labels = data.train_labels if len(groups) > 1 else None
         train(model, build_loss(config), data.train_images, PRESETS["folder"], config,
-              labels=data.train_labels if len(groups) > 1 else None, out=options.out, resume=True)
+              labels=labels, out=options.out, resume=True, extend=options.extend)
     except (InputError, FloatingPointError, OSError) as error:
         sys.exit(f"{parser.prog}: error: {error}")
+    except KeyboardInterrupt:
+        sys.exit(f"{parser.prog}: stopped; the same command goes on")
     print(f"{len(samples):,} pictures: {save_encoder(model.encoder, config, options.out)}")
 
 

@@ -48,14 +48,14 @@ def live(words: list[str], half_a_save: int | None) -> None:
         os._exit(leaving.code)
 
 
-def wait_for(checkpoint: Path, saves: int) -> None:
-    """Until the checkpoint has been written so many times."""
+def wait_for(checkpoint: Path, saves: int, child: int) -> None:
+    """Until the checkpoint has been written so many times, or the child is dead."""
     def written():
         return checkpoint.stat().st_mtime_ns if checkpoint.exists() else 0
 
     for _ in range(saves):
         before = written()
-        while written() == before:
+        while written() == before and not os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT):
             time.sleep(0.001)
 
 
@@ -69,7 +69,7 @@ def until_it_ends(out: Path, words: list[str], chance: random.Random) -> list[di
             os.setsid()
             live([*words, "--out", str(out), "--resume"], chance.randint(1, 3) if kill == "while saving" else None)
         if kill in ("SIGKILL", "SIGTERM"):
-            wait_for(checkpoint, chance.randint(0, 3))
+            wait_for(checkpoint, chance.randint(0, 3), child)
             time.sleep(chance.uniform(0, 0.05))
             os.kill(child, signal.Signals[kill])
         status = os.waitpid(child, 0)[1]

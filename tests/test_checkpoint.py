@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import shutil
@@ -143,23 +144,41 @@ def test_other_images_or_labels_are_refused_on_resume(interrupted, name, data):
 
 
 def test_a_run_can_be_made_longer_on_purpose(interrupted):
-    with pytest.raises(InputError, match=r"^epochs: 6 was given; accepted: 4, .*--extend"):
-        fit(replace(TINY, epochs=6), interrupted, resume=True)
-    model, history = fit(replace(TINY, epochs=6), interrupted, resume=True, extend=True)
+    longer = replace(TINY, epochs=6)
+    with pytest.raises(InputError, match=r"^epochs: 6 was given; accepted: 4, .*or extend"):
+        fit(longer, interrupted, resume=True)
+    model, history = fit(longer, interrupted, resume=True, extend=True)
     assert [record["epoch"] for record in history] == [1, 2, 3, 4, 5, 6]
     assert history[:2] == fit()[1][:2]  # what was done is kept, with the rates of the shorter schedule
     assert history[-1]["lr"] == pytest.approx(TINY.lr * FINAL_SHARE)
-    again, same = fit(replace(TINY, epochs=6), interrupted, resume=True)  # the longer run is now the run
+    again, same = fit(longer, interrupted, resume=True)  # the longer run is now the run
     assert same == history
-    for shorter in ({"epochs": 5}, {"epochs": 6, "max_steps": 3}):
-        with pytest.raises(InputError, match=r"^(epochs|max_steps): "):
-            fit(replace(TINY, **shorter), interrupted, resume=True, extend=True)
+    with pytest.raises(InputError, match=r"^epochs: 5 was given; accepted: more than 6"):
+        fit(replace(TINY, epochs=5), interrupted, resume=True, extend=True)
 
 
-def test_a_run_without_an_end_of_its_own_may_get_none_and_steps_may_become_more(tmp_path):
-    fit(replace(TINY, max_steps=4), tmp_path)
-    assert len(fit(replace(TINY, max_steps=8), tmp_path, resume=True, extend=True)[1]) == 3
-    assert len(fit(TINY, tmp_path, resume=True, extend=True)[1]) == 4  # to the end of its epochs
+def test_a_run_that_ends_by_steps_is_not_extended(tmp_path):
+    config = replace(TINY, max_steps=4)  # in the middle of its second epoch
+    fit(config, tmp_path)
+    for changes in ({"epochs": 9}, {"max_steps": 8}, {"max_steps": None}):
+        before = contents(tmp_path)
+        with pytest.raises(InputError, match=r"^max_steps: "):
+            fit(replace(config, **changes), tmp_path, resume=True, extend=True)
+        assert contents(tmp_path) == before
+
+
+def test_images_that_another_machine_rounds_otherwise_are_the_same(interrupted):
+    grains = torch.randint(-1, 2, IMAGES.shape, generator=torch.Generator().manual_seed(1))
+    rounded = (IMAGES.int() + grains).clamp(0, 255).byte()
+    assert len(fit(out=interrupted, resume=True, images=rounded)[1]) == 4
+
+
+def test_a_history_that_a_kill_left_behind_its_checkpoint_is_mended(tmp_path):
+    fit(out=tmp_path)
+    whole = (tmp_path / "history.json").read_text(encoding="utf-8")
+    (tmp_path / "history.json").write_text("[]\n", encoding="utf-8")
+    fit(out=tmp_path, resume=True)
+    assert (tmp_path / "history.json").read_text(encoding="utf-8") == whole
 
 
 def test_a_folder_belongs_to_one_run_at_a_time(tmp_path):
@@ -178,9 +197,10 @@ def test_a_folder_belongs_to_one_run_at_a_time(tmp_path):
     assert contents(tmp_path).keys() == {"checkpoint.pt", "history.json"}
 
 
-def test_where_a_file_system_has_no_locks_a_run_goes_without(tmp_path, monkeypatch):
+@pytest.mark.parametrize("error", [NotImplementedError(), OSError(errno.ENOLCK, "No locks available")], ids=str)
+def test_where_a_file_system_has_no_locks_a_run_goes_without(tmp_path, monkeypatch, error):
     def cannot(lock):
-        raise NotImplementedError
+        raise error
 
     monkeypatch.setattr(FileLock, "acquire", cannot)
     fit(replace(TINY, epochs=1), tmp_path)

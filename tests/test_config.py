@@ -2,6 +2,7 @@ import json
 import math
 from dataclasses import FrozenInstanceError, asdict, replace
 
+import numpy as np
 import pytest
 from training import TINY
 
@@ -59,6 +60,12 @@ def test_a_good_configuration_is_taken_and_cannot_be_changed_afterwards():
     with pytest.raises(FrozenInstanceError):
         config.lr = 1.0
     assert TrainConfig(**json.loads(json.dumps(asdict(config)))) == config
+
+
+def test_numpys_numbers_become_pythons():
+    config = replace(TINY, lr=np.float32(0.5), epochs=np.int64(3), max_steps=np.int64(5), weight_decay=np.float64(0))
+    assert {type(value) for value in asdict(config).values()} <= {int, float, str, bool}
+    assert config == replace(TINY, lr=0.5, epochs=3, max_steps=5, weight_decay=0.0)
 
 
 @pytest.mark.parametrize("name", READ_BY)

@@ -138,6 +138,12 @@ def test_a_recipe_by_name_is_taken_whole_and_other_options_change_it():
     assert options.recipe == "laptop-vicreg-10min"
 
 
+def test_only_missing_data_are_replaced(call, cifar10_folder):
+    done = call("--model_type resnet --task present")
+    assert done.code == 2
+    assert one_error_line(done.err, "task")
+
+
 def test_a_recipes_data_are_never_replaced_as_those_of_a_model_type_are(call):
     done = call("--recipe laptop-vicreg-10min --limit 64")
     assert done.code == 2
@@ -186,6 +192,7 @@ BAD = [
     ("--lmbd inf", "lmbd"), ("--lr nan", "lr"), ("--dobs 2", "dobs"),
     ("--batch_size 65", "batch_size"), ("--limit 1", "limit"), ("--probe_epochs 0", "probe_epochs"),
     ("--augmentation sepia", "augmentation"), ("--projector wide", "projector"), ("--model_type vit_s", "henc"),
+    ("--resume false --extend", "extend"),
     ("--micro_batch 8", "micro_batch"), ("--micro_batch -1", "micro_batch"),
     ("--seed -1", "seed"), ("--seed 99999999999999999999", "seed"),
     ("--data_path pictures", "data_path"), ("--data_path pictures --dataset cifar10", "data_path"),
@@ -193,7 +200,8 @@ BAD = [
     ("--sim_loss_weight 1", "sim_loss_weight"), ("--loss_type vicreg --cov_coeff 1", "cov_coeff"),
     ("--model_type resnet --predictor identity", "henc"),
     ("--recipe laptop-simclr", "recipe"), ("--recipe laptop-vicreg", "hpre"),
-    ("--dataset folder --data_path ~/no/such/folder", "data_path"), ("--batch 8", "batch"), ("--limit many", "limit"),
+    ("--dataset folder --data_path ~/no/such/folder", "data_path"), ("--batch 8", "batch"),
+    ("--limit", "limit"), ("--dataset --seed 1", "dataset"), ("--limit many", "limit"),
     ("--optimizer sgd", "optimizer"), ("--device abacus", "device"),
     ("--dataset folder", "data_path"), ("--dataset folder --data_path .", "data_path"),
     ("--dataset cifar10 --task present", "task"), ("--task count", "task"), ("--resume", "resume"),

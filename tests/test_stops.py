@@ -13,6 +13,7 @@ import torch
 from conftest import ROOT
 from shell import FINISHED, SMALL, files, one_error_line, strict_json
 
+from jepa_utils.checkpoint import Checkpoint
 from jepa_utils.config import TrainConfig
 from jepa_utils.runtime import InputError
 from jepa_utils.train import check_installed
@@ -40,11 +41,31 @@ def test_a_stopped_run_says_in_one_line_how_to_go_on(call, how, code):
     run.send_signal(how)
     said = run.communicate()[1]
     assert run.returncode == code, said
-    assert lines(said)[-1] == "main.py: stopped; go on with: python main.py --resume --out here"
+    assert lines(said)[-1] == f"main.py: stopped; go on with: python main.py {SMALL} --epochs 500 --out here --resume"
     assert "Traceback" not in said
     assert files("here").keys() == {"checkpoint.pt", "config.json", "history.json"}
     assert call("--resume --out here --max_steps 2").code == 2  # another length is refused, the run is kept
     assert len(strict_json(Path("here/history.json").read_text(encoding="utf-8"))) >= 1
+
+
+def test_a_stopped_extension_goes_on_with_the_options_of_the_longer_run(call, monkeypatch):
+    assert call(f"{SMALL} --out here").code == 0
+    save = Checkpoint.save
+
+    def stopped_after(state, history):
+        save(state, history)
+        if len(history) == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Checkpoint, "save", stopped_after)
+    done = call("--resume --extend --epochs 5 --out here")
+    assert done.code == 130
+    assert done.err.splitlines()[-1].endswith("python main.py --extend --epochs 5 --out here --resume")
+    monkeypatch.setattr(Checkpoint, "save", save)
+    again = call("--extend --epochs 5 --out here --resume --json")
+    assert strict_json(again.out[-1])["epochs"] == 5
+    assert call("--resume --out here").code == 0  # as config.json says now
+    assert len(strict_json(Path("here/history.json").read_text(encoding="utf-8"))) == 5
 
 
 def test_runs_started_together_have_folders_of_their_own(call):
