@@ -34,6 +34,7 @@ def git(folder, *words):
     subprocess.run(["git", *identity, *words], cwd=folder, check=True, capture_output=True)
 
 
+@pytest.mark.slow
 def test_the_bootstrap_cell_installs_the_package_and_nothing_else(tmp_path):
     # The repository as it stands, as a local git address.
     source = tmp_path / "repository"

@@ -100,6 +100,7 @@ def test_absent_is_background_alone_and_present_holds_a_digit(plain_paper, monke
     assert torch.equal((digits.train_images != plain_paper).any(dim=(1, 2, 3)).long(), digits.train_labels)
 
 
+@pytest.mark.slow
 def test_grayscale_is_the_luma_of_the_same_pictures():
     gray, color = data.load("digits", "present", channels=1), data.load("digits", "present")
     assert gray.train_images.shape == (10_000, 1, 32, 32)

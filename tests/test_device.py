@@ -105,7 +105,9 @@ CASES = [  # all pairs of a loss, a predictor and an optimizer
 ]
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: "-".join(str(value) for value in case.values()))
+@pytest.mark.parametrize("case", [
+    pytest.param(case, id="-".join(map(str, case.values())), marks=[pytest.mark.slow] * (case not in CASES[1::6]))
+    for case in CASES])
 def test_a_training_elsewhere_is_the_one_on_the_cpu_and_waits_only_to_look_at_the_log(elsewhere, case):
     if "optimizer" in case and case["optimizer"] != "adamw":
         pytest.importorskip("timm")
@@ -143,6 +145,7 @@ def stopped_and_resumed(config, out):
             return run(config, DEVICE, out=out, resume=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", CHOICES["optimizer"])
 def test_a_training_elsewhere_can_be_resumed(elsewhere, tmp_path, optimizer):
     if optimizer != "adamw":
@@ -166,6 +169,7 @@ def figures(device):
         return [*scores, *vars(collapse_report(z)).values(), *blurred.mean(dim=(2, 3, 4)).flatten().tolist()]
 
 
+@pytest.mark.slow
 def test_an_evaluation_elsewhere_gives_the_figures_of_the_cpu(elsewhere):
     there, here = elsewhere(figures, DEVICE), figures("cpu")
     for figure, expected in zip(there.result(), here, strict=True):
@@ -259,6 +263,7 @@ def with_forgotten_buffers():
         return watched(TINY)
 
 
+@pytest.mark.slow
 def test_a_buffer_left_behind_is_noticed(elsewhere):
     with pytest.raises(RuntimeError, match="on two devices"):
         elsewhere(with_forgotten_buffers).result()

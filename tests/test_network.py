@@ -65,6 +65,7 @@ def test_where_the_first_mirror_fails_the_second_is_taken(
     assert names(data_folder) == ["cifar10.npz"]
 
 
+@pytest.mark.slow
 @pytest.mark.fault("servers: slow, redirecting, cut, wrong, absent")
 @pytest.mark.parametrize("kind", BAD)
 def test_where_all_mirrors_fail_one_line_says_why_and_where_to_put_the_file(

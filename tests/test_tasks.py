@@ -230,6 +230,7 @@ def test_every_notebook_has_one_address_to_install_from(path, tmp_path, monkeypa
 # The address of the repository
 
 
+@pytest.mark.slow
 def test_a_fork_can_put_its_address_everywhere(tmp_path):
     old = PROJECT["urls"]["repository"].removeprefix("https://github.com/")
     listed = subprocess.run(["git", "grep", "-lz", old], cwd=ROOT, capture_output=True, text=True).stdout.split("\0")
