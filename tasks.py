@@ -23,14 +23,15 @@ ROOT = Path(__file__).resolve().parent
 BUDGETS = ("smoke", "quick", "quick-4", "quick-8", "quick-16", "full")
 LINT = "-m ruff check ."
 TYPES = "-m mypy"
+TESTS = "-m pytest -n auto --dist worksteal"
 NOTEBOOKS = "-m pytest --nbmake --nbmake-timeout=300 notebooks"
 
 # Of each task: the extra it needs, a module that only this extra brings, and what Python is called with.
 TASKS = {
     "run": ("notebooks", "jupyterlab", ["scripts/run_series.py build", "-m jepa_utils.scoreboard build"]),
     "lab": ("notebooks", "jupyterlab", ["-m jupyterlab notebooks"]),
-    "check": ("dev", "nbmake", [LINT, "-m pytest -n auto -m 'not slow'"]),
-    "test": ("dev", "nbmake", [LINT, TYPES, "-m pytest -n auto", NOTEBOOKS]),
+    "check": ("dev", "nbmake", [LINT, f"{TESTS} -m 'not slow'"]),
+    "test": ("dev", "nbmake", [LINT, TYPES, TESTS, NOTEBOOKS]),
     "lint": ("dev", "nbmake", [LINT]),
 }
 

@@ -25,7 +25,7 @@ def prediction(predicted: Tensor, z: Tensor) -> Tensor:
     if P > V or predicted.shape[1:] != z.shape[1:]:
         raise InputError("predicted", tuple(predicted.shape), f"(P, {N}, {D}) with P <= {V}, for z {tuple(z.shape)}")
     predicted, z = predicted.float(), z.float()
-    return torch.stack([F.mse_loss(predicted, z.roll(-s, 0)[:P]) for s in range(1, V)]).mean()
+    return sum((F.mse_loss(predicted, z.roll(-s, 0)[:P]) for s in range(1, V)), z.new_zeros(())) / (V - 1)
 
 
 def invariance(z: Tensor) -> Tensor:

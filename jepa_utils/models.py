@@ -15,13 +15,12 @@ from .runtime import InputError
 
 def build_projector(features: int, widths: str = "2048-2048-2048") -> nn.Module:
     """MLP from `h` to `z` with BatchNorm and ReLU between layers; no widths: `z` is `h`."""
-    if not widths:
-        return nn.Identity()
-    sizes = [features, *map(int, widths.split("-"))]
-    layers: list[nn.Module] = []
-    for c_in, c_out in pairwise(sizes[:-1]):
+    sizes, layers = [features, *(int(width) for width in widths.split("-") if width)], []
+    for c_in, c_out in pairwise(sizes):
         layers += [nn.Linear(c_in, c_out, bias=False), nn.BatchNorm1d(c_out), nn.ReLU()]
-    return nn.Sequential(*layers, nn.Linear(sizes[-2], sizes[-1]))  # the last layer is plain
+    if not layers:
+        return nn.Identity()
+    return nn.Sequential(*layers[:-3], nn.Linear(sizes[-2], sizes[-1]))  # the last layer is plain
 
 
 def build_predictor(kind: str, features: int, hpre: int = 32) -> nn.Module:

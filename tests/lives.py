@@ -23,7 +23,7 @@ import main
 from jepa_utils import data
 
 KILLS = ("SIGKILL", "SIGTERM", "while saving")
-KILLED = 25  # lives that do not end by themselves
+KILLED = 21  # lives that do not end by themselves
 
 
 def live(words: list[str], half_a_save: int | None) -> None:

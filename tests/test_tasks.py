@@ -64,13 +64,13 @@ def test_the_budget_is_that_of_the_command_line_else_of_the_environment(steps, m
 def test_check_leaves_out_the_slow_tests(steps, monkeypatch):
     perform(monkeypatch, "check")
     assert [words for words, *_ in steps.seen] == [
-        ["-m", "ruff", "check", "."], ["-m", "pytest", "-n", "auto", "-m", "not slow"]]
+        ["-m", "ruff", "check", "."], ["-m", "pytest", "-n", "auto", "--dist", "worksteal", "-m", "not slow"]]
 
 
 def test_test_ends_with_every_notebook_at_the_smoke_budget_without_network(steps, monkeypatch):
     monkeypatch.setenv("JEPA_BUDGET", "full")
     perform(monkeypatch, "test")
-    checks = [["-m", "ruff", "check", "."], ["-m", "mypy"], ["-m", "pytest", "-n", "auto"]]
+    checks = [["-m", "ruff", "check", "."], ["-m", "mypy"], ["-m", "pytest", "-n", "auto", "--dist", "worksteal"]]
     assert [words for words, *_ in steps.seen] == [*checks, NBMAKE]
     assert steps.seen[-1] == (NBMAKE, "smoke", "1")
 

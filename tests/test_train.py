@@ -208,4 +208,4 @@ def test_the_loop_waits_for_the_device_once_an_epoch_not_at_every_step(monkeypat
     model.register_forward_pre_hook(lambda model, views: views[0].as_subclass(OnDevice))  # where views are new memory
     images, labels = IMAGES.as_subclass(OnDevice), LABELS.as_subclass(OnDevice)
     train.train(model, build_loss(config), images, CIFAR10, config, labels, progress=False)
-    assert OnDevice.waits == 1 + 2  # the number of classes, then the logged losses at the end of each epoch
+    assert OnDevice.waits == 2 + 2  # the range of the labels, then the logged losses at the end of each epoch
