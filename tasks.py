@@ -24,7 +24,7 @@ BUDGETS = ("smoke", "quick", "quick-4", "quick-8", "quick-16", "full")
 LINT = "-m ruff check ."
 TYPES = "-m mypy"
 TESTS = "-m pytest -n auto --dist worksteal"
-NOTEBOOKS = "-m pytest --nbmake --nbmake-timeout=300 notebooks"
+NOTEBOOKS = "-m pytest -n auto --nbmake --nbmake-timeout=300 notebooks"
 
 # Of each task: the extra it needs, a module that only this extra brings, and what Python is called with.
 TASKS = {
@@ -39,7 +39,7 @@ TASKS = {
 def settings(step: str, budget: str | None) -> dict[str, str]:
     """Environment variables for a step: those of the caller, unless the step or the command line says otherwise."""
     if step == NOTEBOOKS:
-        return os.environ | {"JEPA_BUDGET": "smoke", "JEPA_OFFLINE": "1"}
+        return os.environ | {"JEPA_BUDGET": "smoke", "JEPA_OFFLINE": "1", "OMP_NUM_THREADS": "1"}  # side by side
     return os.environ | ({"JEPA_BUDGET": budget} if budget else {})
 
 

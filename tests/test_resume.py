@@ -1,18 +1,10 @@
-import shlex
 import shutil
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
-import torch
-from conftest import ROOT
 from shell import SMALL, figures, files, one_error_line, strict_json
-from training import assert_same_weights
 
 from jepa_utils import runtime
-from jepa_utils.encoders import load_encoder
 
 
 @pytest.fixture
@@ -25,32 +17,6 @@ def trained(call, session_cache):
     else:
         shutil.copytree(kept, "here")
     return options
-
-
-@pytest.mark.slow
-def test_a_run_killed_midway_and_resumed_gives_the_figures_of_an_undisturbed_one(call):
-    options = "--device cpu --henc 8 --stride 2 --limit 512 --epochs 12 --probe_epochs 2 --json --loss_type bcs"
-    with open("log", "w", encoding="utf-8") as log:
-        words = [sys.executable, ROOT / "main.py", *shlex.split(options), "--out", "killed"]
-        process = subprocess.Popen(words, stdout=log, stderr=log)
-    try:
-        checkpoint, deadline = Path("killed/checkpoint.pt"), time.monotonic() + 120
-        while not checkpoint.exists() and process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.005)
-    finally:
-        process.kill()  # SIGKILL: nothing can be tidied up
-        process.wait()
-    assert process.returncode < 0, Path("log").read_text(encoding="utf-8")  # else it ended by itself, not killed
-    done = torch.load(checkpoint, weights_only=True)["history"]
-    assert 1 <= len(done) < 12
-    assert not Path("killed/metrics.json").exists()
-
-    resumed, undisturbed = call(f"{options} --out killed --resume"), call(f"{options} --out undisturbed")
-    assert (resumed.code, undisturbed.code) == (0, 0)
-    assert figures(strict_json(resumed.out[-1])) == figures(strict_json(undisturbed.out[-1]))
-    assert_same_weights(*(load_encoder(folder) for folder in ("killed", "undisturbed")))
-    history = strict_json(Path("killed/history.json").read_text(encoding="utf-8"))
-    assert history[: len(done)] == done  # these epochs were not trained again
 
 
 def test_resuming_a_finished_run_gives_its_figures_again(call, trained):

@@ -75,12 +75,6 @@ def test_runs_started_together_have_folders_of_their_own(call):
     assert sorted(metrics["seed"] for metrics in kept) == [0, 1]
 
 
-def test_without_docstrings_and_assertions_a_run_is_the_same(call):
-    run = start("--out", "here", PYTHONOPTIMIZE="2")
-    said = run.communicate()[1]
-    assert run.returncode == 0, said
-
-
 def test_without_a_compiler_compile_is_refused_by_name(call, tmp_path):
     run = start("--compile", "true", "--out", "here", PATH=str(tmp_path), CXX="")
     said = run.communicate()[1]

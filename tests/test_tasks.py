@@ -17,7 +17,7 @@ import tasks
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 EXTRAS = PROJECT["optional-dependencies"]
-NBMAKE = ["-m", "pytest", "--nbmake", "--nbmake-timeout=300", "notebooks"]
+NBMAKE = ["-m", "pytest", "-n", "auto", "--nbmake", "--nbmake-timeout=300", "notebooks"]
 
 
 # tasks.py
