@@ -14,7 +14,7 @@ CHOICES = {
     "model_type": ("resnet5", "resnet", "vit_s", "vit_b"),
     "dobs": (1, 3),
     "predictor": ("identity", "mlp", "conv"),
-    "loss_type": ("vc", "vicreg", "bcs", "none"),
+    "loss_type": ("vc", "vicreg", "bcs", "visreg", "none"),
     "scale": ("eb", "lejepa"),
     "optimizer": ("adamw", "lars", "muon"),
 }
@@ -30,7 +30,8 @@ READ_BY = {  # fields that some configurations alone read: the field that decide
     "hpre": ("predictor", ("mlp", "conv")),
     **dict.fromkeys(("std_coeff", "cov_coeff"), ("loss_type", ("vc",))),
     **dict.fromkeys(("sim_loss_weight", "var_loss_weight", "cov_loss_weight"), ("loss_type", ("vicreg",))),
-    **dict.fromkeys(("lmbd", "slices", "points", "scale"), ("loss_type", ("bcs",))),
+    **dict.fromkeys(("lmbd", "slices", "scale"), ("loss_type", ("bcs", "visreg"))),
+    "points": ("loss_type", ("bcs",)),
 }
 
 
@@ -48,16 +49,16 @@ class TrainConfig:
     projector: str = ""  # widths of the projector, such as 2048-2048-2048; empty: z is h
     predictor: str = "identity"  # identity, mlp, or conv (predicts the whole image's maps from a partial view)
     hpre: int = 32  # hidden width of the predictor
-    loss_type: str = "vc"  # vc, vicreg, bcs (SIGReg), none (no regularizer: watch it collapse)
+    loss_type: str = "vc"  # vc, vicreg, bcs (SIGReg), visreg, none (no regularizer: watch it collapse)
     std_coeff: float = 10.0  # vc: weight of the variance term
     cov_coeff: float = 100.0  # vc: weight of the covariance term
     sim_loss_weight: float = 25.0  # vicreg: weight of the prediction term (lambda)
     var_loss_weight: float = 25.0  # vicreg: weight of the variance term (mu)
     cov_loss_weight: float = 1.0  # vicreg: weight of the covariance term (nu)
-    lmbd: float = 10.0  # bcs: weight of SIGReg
-    slices: int = 256  # bcs: random directions per step
+    lmbd: float = 10.0  # bcs, visreg: weight of the regularizer
+    slices: int = 256  # bcs, visreg: random directions per step
     points: int = 10  # bcs: frequencies at which the characteristic function is compared
-    scale: str = "eb"  # bcs: normalisation, eb or lejepa
+    scale: str = "eb"  # bcs, visreg: normalisation, eb or lejepa
     views: int = 2  # views of each image per step
     batch_size: int = 64  # images per step
     epochs: int = 100  # passes over the training images

@@ -1,6 +1,6 @@
 """Losses as pure functions of embeddings `z` (V, N, D): V views of N images in D dimensions, V >= 2.
 
-All of them compute in float32, whatever precision `z` arrives in. `vicreg`, `vc` and `bcs` return
+All of them compute in float32, whatever precision `z` arrives in. `vicreg`, `vc`, `bcs` and `visreg` return
 their weighted terms by name; the loss is the sum of the terms. What is not finite in `z` is not finite
 in any term. Shapes and types are checked (InputError), values are not: a GPU would be waited for.
 """
@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .checks import check_count, check_floats
-from .runtime import InputError
+from .runtime import InputError, to_device
 
 
 def prediction(predicted: Tensor, z: Tensor) -> Tensor:
@@ -137,12 +137,18 @@ def sigreg(z: Tensor, directions: Tensor, points: int = 10, t_max: float = 3.0) 
     are EB-JEPA's grid.
     """
     V, N, D = sizes(z)
+    slices = project(z, directions)
+    t, weights = frequencies(points, t_max)
+    return EppsPulley.apply(slices, tuple(t.tolist()), tuple(weights.tolist())).mean()
+
+
+def project(z: Tensor, directions: Tensor) -> Tensor:
+    """z (V, N, D) along each of the directions (D, K): (V, N, K), in float32."""
+    V, N, D = sizes(z)
     if len(check_floats(directions, "directions", "D, K")) != D:
         raise InputError("directions", tuple(directions.shape), f"({D}, K), for z {tuple(z.shape)}")
     with torch.autocast(z.device.type, enabled=False):
-        slices = z.float() @ directions.float()  # (V, N, K)
-    t, weights = frequencies(points, t_max)
-    return EppsPulley.apply(slices, tuple(t.tolist()), tuple(weights.tolist())).mean()
+        return z.float() @ directions.float()
 
 
 class EppsPulley(torch.autograd.Function):
@@ -187,13 +193,69 @@ def bcs(
     is LeJEPA's 0.0097.
     """
     V, N, D = sizes(z)
+    statistic = sigreg(z, random_directions(D, slices, seed, z.device), points, t_max)
+    return mixed(z, predicted, {"sigreg": statistic * (N if scale == "lejepa" else 1)}, lmbd, scale)
+
+
+def mixed(
+    z: Tensor, predicted: Tensor | None, regularizers: dict[str, Tensor], lmbd: float, scale: str
+) -> dict[str, Tensor]:
+    """The prediction term and regularizers: 1 against lmbd in the scale "eb"; in "lejepa" the distance to the mean
+    view, which is (V - 1) / (2 V) of the prediction term, and regularizers as 1 - lmbd to lmbd.
+    """
     if scale not in ("eb", "lejepa"):
         raise InputError("scale", scale, "eb, lejepa")
-    agreement = prediction(z if predicted is None else predicted, z)
-    statistic = sigreg(z, random_directions(D, slices, seed, z.device), points, t_max)
-    if scale == "lejepa":
-        return {"prediction": (1 - lmbd) * (V - 1) / (2 * V) * agreement, "sigreg": lmbd * N * statistic}
-    return {"prediction": agreement, "sigreg": lmbd * statistic}
+    V = len(z)
+    share = 1 if scale == "eb" else (1 - lmbd) * (V - 1) / (2 * V)
+    terms = {"prediction": share * prediction(z if predicted is None else predicted, z)}
+    return terms | {name: lmbd * value for name, value in regularizers.items()}
+
+
+def center(z: Tensor) -> Tensor:
+    """Squared means over the images, averaged over dimensions and views. VISReg (arXiv 2606.02572) eq. 6."""
+    sizes(z)
+    return z.float().mean(dim=1).square().mean()
+
+
+def size(z: Tensor, eps: float = 1e-4) -> Tensor:
+    """(1 - std)^2, averaged over dimensions and views: 0 where every dimension varies by 1. VISReg's scale term.
+
+    However small the cloud becomes its gradient does not fade, where that of `sigreg` does. The standard deviation
+    is the biased one, sqrt(var + eps^2): at a single point the root itself has no derivative.
+    VISReg (arXiv 2606.02572) eq. 1.
+    """
+    sizes(z)
+    return (1 - torch.sqrt(z.float().var(dim=1, correction=0) + eps**2)).square().mean()
+
+
+def shape(z: Tensor, directions: Tensor, eps: float = 1e-4) -> Tensor:
+    """How far the cloud's form is from a Gaussian's, whatever its size: the sliced Wasserstein distance, squared.
+
+    z (V, N, D) is centred, divided by its standard deviations (constants: no gradient passes through them), and
+    projected on directions (D, K). Each slice is sorted and compared with the normal distribution's quantiles at
+    i / (N + 1): squared differences, averaged. VISReg (arXiv 2606.02572) eq. 2 to 5.
+    """
+    V, N, D = sizes(z)
+    z = z.float()
+    std = z.detach().std(dim=1, correction=0, keepdim=True)  # (V, 1, D)
+    slices = project((z - z.mean(dim=1, keepdim=True)) / (std + eps), directions)  # (V, N, K)
+    positions = torch.arange(1, N + 1, dtype=torch.float64) / (N + 1)
+    quantiles = to_device(torch.special.ndtri(positions).float(), z.device)
+    return (slices.sort(dim=1).values - quantiles[:, None]).square().mean()
+
+
+def visreg(
+    z: Tensor, predicted: Tensor | None = None, lmbd: float = 10.0, seed: int = 0, slices: int = 256, scale: str = "eb"
+) -> dict[str, Tensor]:
+    """Prediction, and the cloud's center, size and shape, each held by a term of its own (VISReg, arXiv 2606.02572).
+
+    scale "eb": prediction + lmbd * (center + size + shape).
+    scale "lejepa": (1 - lmbd) * distance to the mean view + lmbd * (center + size + shape), the paper's, whose lmbd
+    is 0.6 for small data sets and 0.9 for large ones. At two views these are 6 and 36 in the scale "eb".
+    """
+    V, N, D = sizes(z)
+    terms = {"center": center(z), "size": size(z), "shape": shape(z, random_directions(D, slices, seed, z.device))}
+    return mixed(z, predicted, terms, lmbd, scale)
 
 
 def sizes(z: Tensor) -> tuple[int, int, int]:

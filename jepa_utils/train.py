@@ -52,6 +52,8 @@ def build_loss(config: TrainConfig) -> Callable[[Tensor, Tensor, int], dict[str,
             z, predicted, c.sim_loss_weight, c.var_loss_weight, c.cov_loss_weight),
         "bcs": lambda z, predicted, step: losses.bcs(
             z, predicted, c.lmbd, c.seed * 10**7 + step, c.slices, c.points, scale=c.scale),
+        "visreg": lambda z, predicted, step: losses.visreg(
+            z, predicted, c.lmbd, c.seed * 10**7 + step, c.slices, scale=c.scale),
         "none": lambda z, predicted, step: {"prediction": losses.prediction(predicted, z)},
     }[c.loss_type]
 

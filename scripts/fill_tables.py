@@ -19,7 +19,7 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks.timing import table  # noqa: E402
 
-NAMES = {"vicreg": "VICReg", "bcs": "SIGReg", "vc": "VC", "none": "no regularizer"}
+NAMES = {"vicreg": "VICReg", "bcs": "SIGReg", "visreg": "VISReg", "vc": "VC", "none": "no regularizer"}
 ENCODERS = {"resnet5": "ResNet5", "resnet": "ResNet-18", "vit_s": "ViT-S", "vit_b": "ViT-B"}
 
 

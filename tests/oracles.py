@@ -4,6 +4,7 @@ from itertools import product
 
 import numpy as np
 from scipy.integrate import trapezoid
+from scipy.stats import norm
 
 
 def prediction(predicted, z):
@@ -55,6 +56,25 @@ def bcs(z, predicted, directions, lmbd, scale, points=10):
     if scale == "eb":
         return prediction(predicted, z) + lmbd * statistic
     return (1 - lmbd) * np.mean((z - z.mean(axis=0)) ** 2) + lmbd * z.shape[1] * statistic
+
+
+def visreg(z, predicted, directions, lmbd, scale, std=None):
+    """VISReg's algorithm 1: center, scale and shape of every view; `std` are the deviations that shape divides by."""
+    std = deviations(z) if std is None else std
+    center = np.mean(z.mean(axis=1) ** 2)
+    size = np.mean((1 - deviations(z)) ** 2)
+    normal = (z - z.mean(axis=1, keepdims=True)) / (std[:, None] + 1e-4)
+    slices = np.sort(np.einsum("vnd,dk->vnk", normal, directions), axis=1)
+    N = z.shape[1]
+    shape = np.mean((slices - norm.ppf(np.arange(1, N + 1) / (N + 1))[:, None]) ** 2)
+    if scale == "eb":
+        return prediction(predicted, z) + lmbd * (center + size + shape)
+    return (1 - lmbd) * np.mean((z - z.mean(axis=0)) ** 2) + lmbd * (center + size + shape)
+
+
+def deviations(z):
+    """Biased standard deviations (V, D)."""
+    return np.sqrt(np.var(z, axis=1) + 1e-8)
 
 
 def gradient(function, x, step=1e-6):

@@ -22,6 +22,7 @@ pytestmark = pytest.mark.slow  # every test starts processes
 RUNS = {
     "vicreg": replace(TINY, loss_type="vicreg", projector="16-8", epochs=1),
     "bcs": replace(TINY, loss_type="bcs", projector="16-8", epochs=1, views=3),
+    "visreg": replace(TINY, loss_type="visreg", projector="16-8", epochs=1),
     "lejepa": replace(TINY, loss_type="bcs", lmbd=0.05, scale="lejepa", epochs=1),
     "vc, predictive": replace(TINY, loss_type="vc", predictor="conv", epochs=1),
     "mlp predictor, lars": replace(TINY, loss_type="vicreg", predictor="mlp", optimizer="lars", lr=0.1, epochs=1),
@@ -56,7 +57,7 @@ def loss_and_gradients(config):
     return {name: term.detach() for name, term in terms.items()}, *gradients
 
 
-@pytest.mark.parametrize("config", [RUNS["vicreg"], RUNS["bcs"], RUNS["lejepa"], RUNS["vc, predictive"]],
+@pytest.mark.parametrize("config", [RUNS["vicreg"], RUNS["bcs"], RUNS["visreg"], RUNS["lejepa"], RUNS["vc, predictive"]],
                          ids=lambda c: f"{c.loss_type} {c.scale}")
 def test_losses_and_gradients_are_those_of_the_whole_batch(tmp_path, config):
     terms, *gradients = loss_and_gradients(config)

@@ -54,6 +54,7 @@ LOSSES = {
         lambda z, p: oracles.bcs(
             z, z, losses.random_directions(z.shape[-1], 12, 3).double().numpy(), 0.05, "lejepa", 7)),
 }
+VISREG = {"visreg": (10.0, "eb"), "visreg, the paper's scale": (0.6, "lejepa")}
 REGULARIZERS = {
     "variance": losses.variance,
     "covariance": losses.covariance,
@@ -61,6 +62,7 @@ REGULARIZERS = {
     "vicreg": lambda z: total(losses.vicreg(z)),
     "vc": lambda z: total(losses.vc(z)),
     "bcs": lambda z: total(losses.bcs(z)),
+    "visreg": lambda z: total(losses.visreg(z)),
 }
 each_regularizer = pytest.mark.parametrize("regularizer", REGULARIZERS.values(), ids=REGULARIZERS)
 
@@ -78,6 +80,45 @@ def test_value_and_gradients_match_the_formula_in_float64(loss, oracle, shape):
         expected = oracles.gradient(lambda x, i=i: oracle(*arrays[:i], x, *arrays[i + 1 :]), arrays[i])
         found = np.zeros_like(expected) if tensor.grad is None else tensor.grad.numpy()
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5 * np.abs(expected).max() + 1e-9)
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize(("lmbd", "scale"), VISREG.values(), ids=VISREG)
+def test_visreg_matches_its_formula_and_lets_no_gradient_through_the_deviations_it_divides_by(lmbd, scale, shape):
+    values = embeddings(*shape)
+    slices, std = losses.random_directions(shape[-1], 12, 3).double().numpy(), oracles.deviations(values)
+
+    def oracle(z):
+        return oracles.visreg(z, z, slices, lmbd, scale, std)
+
+    z = torch.tensor(values, requires_grad=True)
+    found = total(losses.visreg(z, None, lmbd, 3, 12, scale))
+    found.backward()
+    assert found.item() == pytest.approx(oracle(values), rel=1e-5)
+    expected = oracles.gradient(oracle, values)
+    np.testing.assert_allclose(z.grad.numpy(), expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max() + 1e-8)
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_visreg_is_lightlys(shape, monkeypatch):
+    peer = pytest.importorskip("lightly.loss.visreg_loss")
+    z, fixed = torch.tensor(embeddings(*shape)).float(), losses.random_directions(shape[-1], 32, seed=4)
+    monkeypatch.setattr(torch, "randn", lambda *args, **options: fixed)
+    expected = peer.VISRegLoss(lambda_param=0.6, num_slices=32)(local_proj=z[:0], global_proj=z)
+    monkeypatch.undo()
+    torch.testing.assert_close(total(losses.visreg(z, None, 0.6, 4, 32, "lejepa")), expected, rtol=1e-4, atol=0)
+
+
+@pytest.mark.parametrize("spread", [1e-1, 1e-2, 1e-3])
+def test_near_collapse_visregs_push_outwards_stays_while_sigregs_fades(spread):
+    def push(loss):
+        z = (spread * torch.randn(1, 256, 8, generator=torch.Generator().manual_seed(0))).requires_grad_()
+        loss(z).backward()
+        return z.grad.norm().item()
+
+    wide = losses.random_directions(8, 64, seed=0)
+    assert push(losses.size) == pytest.approx(2 / (256 * 8) * (256 * 8) ** 0.5, rel=0.15)  # whatever the spread
+    assert push(lambda z: losses.sigreg(z, wide)) < 2 * spread * push(losses.size) * 10
 
 
 @pytest.mark.slow
@@ -269,6 +310,10 @@ BAD = [
     ("an endless range of frequencies", lambda: losses.frequencies(10, math.inf), "t_max"),
     ("a range that is no number", lambda: losses.frequencies(10, math.nan), "t_max"),
     ("a scale nobody knows", lambda: losses.bcs(Z, scale="paper"), "scale"),
+    ("visreg without slices", lambda: losses.visreg(Z, slices=0), "slices"),
+    ("visreg in a scale nobody knows", lambda: losses.visreg(Z, scale="paper"), "scale"),
+    ("the shape of one image", lambda: losses.shape(Z[:, :1], directions(4)), "batch_size"),
+    ("the shape along other dimensions", lambda: losses.shape(Z, directions(5)), "directions"),
 ]
 
 
@@ -284,7 +329,8 @@ def test_what_cannot_be_used_is_refused_by_name(what, call, parameter):
 def test_what_is_not_finite_shows_in_every_term(shape, bad):
     z = torch.tensor(embeddings(*shape)).float()
     z[0, 1, 0] = bad
-    for terms in (losses.vicreg(z), losses.vc(z), losses.bcs(z), losses.bcs(z, lmbd=0.5, scale="lejepa")):
+    mixes = losses.bcs(z, lmbd=0.5, scale="lejepa"), losses.visreg(z), losses.visreg(z, lmbd=0.5, scale="lejepa")
+    for terms in (losses.vicreg(z), losses.vc(z), losses.bcs(z), *mixes):
         assert not any(term.isfinite() for term in terms.values()), terms
 
 
