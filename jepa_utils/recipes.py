@@ -37,7 +37,6 @@ RECIPES = {
     "laptop-none": Recipe(LAPTOP),
     "laptop-vicreg": Recipe(replace(LAPTOP, loss_type="vicreg", var_loss_weight=50, cov_loss_weight=2)),
     "laptop-bcs": Recipe(replace(LAPTOP, loss_type="bcs", projector="512-512-64", lmbd=30)),
-    "laptop-visreg": Recipe(replace(LAPTOP, loss_type="visreg", lmbd=8, slices=1024)),
     "laptop-vicreg-10min": Recipe(replace(CIFAR_VICREG, weight_decay=1, epochs=3, max_steps=2200), "cifar10"),
     "laptop-vicreg-30min": Recipe(replace(CIFAR_VICREG, weight_decay=0.25, epochs=8), "cifar10"),
     "laptop-bcs-10min": Recipe(replace(CIFAR_BCS, weight_decay=1, epochs=3, max_steps=2200), "cifar10"),

@@ -54,7 +54,7 @@ def packed(files: list[Path], workers: int, folder: Path) -> torch.Tensor:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("path", type=Path)
-    parser.add_argument("--loss-type", choices=["vicreg", "bcs", "visreg"], default="vicreg")
+    parser.add_argument("--loss-type", choices=["vicreg", "bcs"], default="vicreg")
     parser.add_argument("--batch-size", type=int, default=256)
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--workers", type=int, default=2)

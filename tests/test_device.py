@@ -91,13 +91,13 @@ def assert_same(result, expected):
 
 # -------------------------------------------------------------------------------------- the loop
 
-LOSSES = ({"loss_type": "vc"}, {"loss_type": "vicreg"}, {"loss_type": "bcs"},
+LOSSES = ({"loss_type": "vc"}, {"loss_type": "vicreg"}, {"loss_type": "bcs"}, {"loss_type": "visreg"},
           {"loss_type": "bcs", "scale": "lejepa", "lmbd": 0.1}, {"loss_type": "none"})
 PREDICTORS = ({"projector": "8-8"}, {"predictor": "mlp", "views": 3}, {"predictor": "conv"})
 VIT = {"model_type": "vit_s", "patch_size": 16, "max_steps": 2}
 CASES = [  # all pairs of a loss, a predictor and an optimizer
     *(LOSSES[i] | PREDICTORS[j] | {"optimizer": CHOICES["optimizer"][(i + j) % 3]}
-      for i, j in product(range(5), range(3))),
+      for i, j in product(range(len(LOSSES)), range(3))),
     VIT, VIT | {"optimizer": "lars", "loss_type": "bcs", "micro_batch": 3},
     VIT | {"optimizer": "muon", "predictor": "conv", "max_steps": 1},
     {"model_type": "resnet", "loss_type": "vicreg", "projector": "16-8", "max_steps": 1},

@@ -57,7 +57,7 @@ def loss_and_gradients(config):
     return {name: term.detach() for name, term in terms.items()}, *gradients
 
 
-@pytest.mark.parametrize("config", [RUNS["vicreg"], RUNS["bcs"], RUNS["visreg"], RUNS["lejepa"], RUNS["vc, predictive"]],
+@pytest.mark.parametrize("config", [RUNS[name] for name in ("vicreg", "bcs", "visreg", "lejepa", "vc, predictive")],
                          ids=lambda c: f"{c.loss_type} {c.scale}")
 def test_losses_and_gradients_are_those_of_the_whole_batch(tmp_path, config):
     terms, *gradients = loss_and_gradients(config)

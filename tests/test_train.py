@@ -60,7 +60,8 @@ class Watched(TrainConfig):
 @pytest.mark.slow
 def test_every_field_of_the_configuration_is_read_by_a_training_that_it_shapes():
     seen = {"seen"}
-    for changes in ({"loss_type": "vc"}, {"loss_type": "vicreg"}, {"loss_type": "bcs", "predictor": "mlp"}, {"loss_type": "visreg"},
+    for changes in ({"loss_type": "vc"}, {"loss_type": "vicreg"}, {"loss_type": "bcs", "predictor": "mlp"},
+                    {"loss_type": "visreg"},
                     {"model_type": "vit_s", "patch_size": 16}):
         config = Watched(**asdict(replace(TINY, max_steps=1)) | changes)
         config.__dict__["seen"] = seen

@@ -61,7 +61,7 @@ def keep(result: dict, log: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("dataset", choices=["digits", "cifar10"])
-    parser.add_argument("loss_type", choices=["vicreg", "bcs", "visreg"])
+    parser.add_argument("loss_type", choices=["vicreg", "bcs"])
     parser.add_argument("variants", nargs="+", help='such as "lmbd=3 epochs=4"; "" is the recipe as it stands')
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--log", type=Path, default=Path("assets/search.jsonl"))
