@@ -36,7 +36,7 @@ def lines(text):
 def test_a_stopped_run_says_in_one_line_how_to_go_on(call, how, code):
     run = start("--epochs", "500", "--out", "here")
     deadline = time.monotonic() + 120
-    while not Path("here/checkpoint.pt").exists() and run.poll() is None and time.monotonic() < deadline:
+    while not Path("here/history.json").exists() and run.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)
     run.send_signal(how)
     said = run.communicate()[1]
