@@ -36,7 +36,7 @@ ABOUT = """Train an Image JEPA on unlabeled images, then freeze its encoder and 
 Defaults are those of a recipe (jepa_utils/recipes.py): the one that --recipe names, else by model type.
 resnet5 is the predictive recipe: embedded digits in grayscale, maps of the whole image predicted from a
 partial view, probed for digit present or absent. resnet, vit_s and vit_b are joint-embedding recipes:
-CIFAR-10 in colour, projector 2048-2048-2048, probed for the ten classes; where CIFAR-10 is not to be had
+CIFAR-10 in colour, projector 2048-2048-2048, probed for the ten classes; where CIFAR-10 is not available
 they take the embedded digits and say so. With --resume, defaults are those of the run in --out."""
 
 
@@ -55,7 +55,7 @@ class Options:
     # folder for all that a run leaves (default: a new one in the folder JEPA_RUNS, else in runs/)
     out: str | None = None
     resume: bool = False  # go on from the checkpoint in --out
-    extend: bool = False  # with --resume: to more epochs or steps than the run was begun with
+    extend: bool = False  # with --resume: to more epochs than the run was begun with
     json: bool = False  # print all final figures as one JSON object on the last line
 
     def __post_init__(self):
@@ -123,7 +123,7 @@ def resolve(config: TrainConfig, options: Options, given: Iterable[str]) -> tupl
     except InputError as error:
         if error.parameter != "JEPA_DATA" or options.dataset or "recipe" in given:
             raise
-        notice = f"CIFAR-10 IS NOT TO BE HAD, TRAINING ON THE EMBEDDED DIGITS INSTEAD ({error})"
+        notice = f"CIFAR-10 IS NOT AVAILABLE, TRAINING ON THE EMBEDDED DIGITS INSTEAD ({error})"
         dataset = "digits"
         images = data.load(dataset, task, config.dobs)
     images = images.limited(options.limit)

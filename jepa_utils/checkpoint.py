@@ -1,7 +1,7 @@
 """A run's state on disk: all of it, or nothing, in a folder of its own."""
 
 import errno
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from filelock import FileLock, Timeout
 from torch import Tensor
 
 from .config import TrainConfig
-from .runtime import InputError, save_json, save_tensors
+from .runtime import InputError, released, save_json, save_tensors
 
 WITHOUT_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # what some file systems of networks and clouds say
 
@@ -112,12 +112,7 @@ def claimed(out: Path | None):
     except OSError as error:
         if error.errno not in WITHOUT_LOCKS:
             raise InputError("out", str(out), f"a folder that can be written ({error.strerror})") from error
-    try:
+    with released(lock):
         for left in out.glob(".*.part"):
             left.unlink()
         yield
-    finally:
-        if lock.lock_counter < 2:
-            with suppress(OSError):  # Windows deletes it on release
-                (out / ".lock").unlink()  # while it is held: whoever has opened it sees that it is gone
-        lock.release()

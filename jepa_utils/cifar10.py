@@ -11,7 +11,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Thread
 
@@ -19,7 +19,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from .pixels import SIZE
-from .runtime import InputError, atomic, cache_folder, progress_bar
+from .runtime import InputError, atomic, cache_folder, progress_bar, released
 
 MIRRORS = (
     "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
@@ -186,12 +186,8 @@ def _alone(folder: Path):
                 lock.acquire(timeout=PATIENCE)
         except Timeout as error:
             raise _missing(f"another process has been fetching it for {PATIENCE} s: {lock.lock_file}") from error
-    try:
+    with released(lock):
         yield
-    finally:
-        with suppress(OSError):  # Windows deletes it on release
-            os.unlink(lock.lock_file)  # while it is held: whoever waits sees that it is gone, and makes another
-        lock.release()
 
 
 def _download(folder: Path) -> None:
@@ -212,7 +208,7 @@ def _download(folder: Path) -> None:
 
 
 def _fetch_verified(url: str, partial: Path, path: Path) -> None:
-    """Complete a partial file, and name it `path` if it is the archive; else delete it, and fetch it anew."""
+    """Complete a partial file, and name it `path` if it is the archive; else delete it, and fetch it once more."""
     resumed = partial.exists()
     _fetch(url, partial)
     found = _md5(partial)

@@ -80,23 +80,18 @@ class TrainConfig:
         for name, least in LEAST.items():
             value, most = getattr(self, name), MOST.get(name, math.inf)
             span = f"of at least {least}" if most == math.inf else f"from {least} to {most}"
-            self._refuse_unless(name, whole(value) and least <= value <= most, f"a whole number {span}")
-            object.__setattr__(self, name, int(value))  # NumPy's numbers could be saved, but not loaded
+            self._number(name, int, whole(value) and least <= value <= most, f"a whole number {span}")
         for name in WEIGHTS:
             value = getattr(self, name)
-            self._refuse_unless(name, number(value) and value >= 0, "a finite number of at least 0")
-            object.__setattr__(self, name, float(value))
+            self._number(name, float, number(value) and value >= 0, "a finite number of at least 0")
         for name in ("lr", "probe_lr"):
             value = getattr(self, name)
-            self._refuse_unless(name, number(value) and value > 0, "a finite number above 0")
-            object.__setattr__(self, name, float(value))
-        self._refuse_unless("warmup", number(self.warmup) and 0 <= self.warmup <= 1, "a share from 0 to 1")
-        object.__setattr__(self, "warmup", float(self.warmup))
+            self._number(name, float, number(value) and value > 0, "a finite number above 0")
+        self._number("warmup", float, number(self.warmup) and 0 <= self.warmup <= 1, "a share from 0 to 1")
         self._refuse_unless("compile", isinstance(self.compile, bool), "true or false")
         if self.max_steps is not None:
-            self._refuse_unless("max_steps", whole(self.max_steps) and self.max_steps >= 1,
-                                "a whole number of at least 1")
-            object.__setattr__(self, "max_steps", int(self.max_steps))
+            self._number("max_steps", int, whole(self.max_steps) and self.max_steps >= 1,
+                         "a whole number of at least 1")
         widths = isinstance(self.projector, str) and re.fullmatch(r"([1-9][0-9]*(-[1-9][0-9]*)*)?", self.projector)
         self._refuse_unless("projector", widths, "widths joined by -, such as 512-512-128, or nothing")
         self._refuse_unless("micro_batch", not self.micro_batch or self.model_type.startswith("vit"),
@@ -110,6 +105,11 @@ class TrainConfig:
             self._refuse_unless("views", self.views == 2, "2 with predictor conv: a partial view and the whole")
             self._refuse_unless("projector", not self.projector,
                                 "none with predictor conv, which works on feature maps")
+
+    def _number(self, name: str, kind: type, fine, accepted: str) -> None:
+        """Check, and keep a plain Python number: NumPy's could be saved, but not loaded."""
+        self._refuse_unless(name, fine, accepted)
+        object.__setattr__(self, name, kind(getattr(self, name)))
 
     def _refuse_unless(self, name: str, fine, accepted: str) -> None:
         if not fine:

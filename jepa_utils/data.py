@@ -1,4 +1,4 @@
-"""Images as uint8 tensors: embedded digits, CIFAR-10, or a folder of one's own.
+"""Images as uint8 tensors: embedded digits, CIFAR-10, or a folder of your own.
 
 `python -m jepa_utils.data cifar10` fetches CIFAR-10 ahead of time and says where it lies.
 """
@@ -194,7 +194,7 @@ def cifar10() -> Dataset:
 
 
 def folder(path: str | Path | None) -> Dataset:
-    """One's own pictures: `path/<class>/*`, however deep, or unlabeled `path/*`, resized to 32 x 32.
+    """Your own pictures: `path/<class>/*`, however deep, or unlabeled `path/*`, resized to 32 x 32.
 
     In a fixed random order; a fifth of each class is held out as the test set. Unlabeled pictures are all of
     one class, so that probes have nothing to tell apart. What is read, and how: see `pictures.py`.

@@ -20,7 +20,8 @@ def build_projector(features: int, widths: str = "2048-2048-2048") -> nn.Module:
         layers += [nn.Linear(c_in, c_out, bias=False), nn.BatchNorm1d(c_out), nn.ReLU()]
     if not layers:
         return nn.Identity()
-    return nn.Sequential(*layers[:-3], nn.Linear(sizes[-2], sizes[-1]))  # the last layer is plain
+    # The last layer is plain. It takes the place of one already drawn: a seed's weights depend on that, keep it so.
+    return nn.Sequential(*layers[:-3], nn.Linear(sizes[-2], sizes[-1]))
 
 
 def build_predictor(kind: str, features: int, hpre: int = 32) -> nn.Module:

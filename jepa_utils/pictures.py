@@ -1,8 +1,7 @@
-"""One's own pictures: which files of a folder are read, how each becomes 32 x 32 pixels, which are held out."""
+"""Your own pictures: which files of a folder are read, how each becomes 32 x 32 pixels, which are held out."""
 
 import io
 import os
-import sys
 from collections import Counter
 from functools import lru_cache
 from pathlib import Path
@@ -12,7 +11,7 @@ import torch
 from torch import Tensor
 
 from .pixels import SIZE
-from .runtime import InputError, generator, progress_bar
+from .runtime import InputError, generator, progress_bar, watched
 
 NEVER_READ = {"BUFR", "GRIB", "HDF5", "MPEG"}  # Pillow knows them when it sees them, but has no decoder
 # How Pillow turns each EXIF orientation upright, by the name of its Transpose; 1 stands upright already.
@@ -24,8 +23,8 @@ PNG_PIXELS = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"}
 
 
 def tell(line: str) -> None:
-    """A line for whoever watches, where progress bars go: stderr, in a notebook stdout."""
-    print(line, file=sys.stdout if "ipykernel" in sys.modules else sys.stderr)
+    """A line for whoever watches, where progress bars go."""
+    print(line, file=watched())
 
 
 # ----------------------------------------------------------------------------------------- finding

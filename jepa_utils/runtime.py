@@ -6,11 +6,13 @@ import json
 import os
 import platform
 import sys
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 import torch
+from filelock import BaseFileLock
 from torch import Tensor
 from tqdm import tqdm
 
@@ -118,10 +120,14 @@ def _cpu_name() -> str:
     return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
 
 
+def watched() -> TextIO:
+    """Where somebody may be watching: stderr, in a notebook stdout."""
+    return sys.stdout if "ipykernel" in sys.modules else sys.stderr
+
+
 def progress_bar(*args, **options) -> tqdm:
     """A text progress bar that vanishes when done; in a notebook on stdout, which no front end paints red."""
-    file = sys.stdout if "ipykernel" in sys.modules else sys.stderr
-    return tqdm(*args, file=file, leave=False, mininterval=0.5, **options)
+    return tqdm(*args, file=watched(), leave=False, mininterval=0.5, **options)
 
 
 def cache_folder() -> Path:
@@ -153,6 +159,18 @@ def atomic(path: str | Path):
         raise OSError(error.errno, error.strerror or str(error), str(path)) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def released(lock: BaseFileLock):
+    """Release `lock`, which is held, after the block, and delete its file, unless an outer block holds it too."""
+    try:
+        yield
+    finally:
+        if lock.lock_counter < 2:
+            with suppress(OSError):  # Windows deletes it on release
+                os.unlink(lock.lock_file)  # while it is held: whoever waits sees that it is gone, and makes another
+        lock.release()
 
 
 def save_tensors(value, path: str | Path) -> Path:
