@@ -15,7 +15,7 @@ from jepa_utils.runtime import environment, save_json
 
 from .timing import table
 
-NAMES = ("views", "training", "sigreg", "probe", "accuracy", "memory")
+NAMES = ("views", "training", "sigreg", "probe", "accuracy", "memory", "limit")
 
 
 def main() -> None:

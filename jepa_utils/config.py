@@ -70,7 +70,7 @@ class TrainConfig:
     probe_lr: float = 1e-3  # learning rate of the linear probes, online and final
     seed: int = 0  # of weights, batches, views and slices
     checkpoint_every: int = 1  # epochs between checkpoints
-    compile: bool = False  # torch.compile: pays on a GPU, needs a C++ compiler on a CPU
+    compile: bool = False  # torch.compile, and on a GPU each step as one CUDA graph; needs a C++ compiler on a CPU
 
     MAY_DIFFER_ON_RESUME: ClassVar[frozenset[str]] = frozenset({"checkpoint_every", "compile", "micro_batch"})
 

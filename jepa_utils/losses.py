@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .checks import check_count, check_floats
-from .runtime import InputError, to_device
+from .runtime import InputError
 
 
 def prediction(predicted: Tensor, z: Tensor) -> Tensor:
@@ -182,9 +182,10 @@ class EppsPulley(torch.autograd.Function):
 
 def bcs(
     z: Tensor, predicted: Tensor | None = None, lmbd: float = 10.0, seed: int = 0,
-    slices: int = 256, points: int = 10, t_max: float = 3.0, scale: str = "eb",
+    slices: int = 256, points: int = 10, t_max: float = 3.0, scale: str = "eb", directions: Tensor | None = None,
 ) -> dict[str, Tensor]:
-    """Prediction plus SIGReg on random slices drawn from `seed`, new at every step (BCS of EB-JEPA, arXiv 2602.03604).
+    """Prediction plus SIGReg on random slices drawn from `seed`, new at every step (BCS of EB-JEPA, arXiv 2602.03604);
+    on `directions` (D, K) instead, if they are given.
 
     scale "eb": prediction + lmbd * sigreg.
     scale "lejepa": (1 - lmbd) * distance to the mean view + lmbd * N * sigreg (arXiv 2511.08544).
@@ -193,7 +194,8 @@ def bcs(
     is LeJEPA's 0.0097.
     """
     V, N, D = sizes(z)
-    statistic = sigreg(z, random_directions(D, slices, seed, z.device), points, t_max)
+    directions = random_directions(D, slices, seed, z.device) if directions is None else directions
+    statistic = sigreg(z, directions, points, t_max)
     return mixed(z, predicted, {"sigreg": statistic * (N if scale == "lejepa" else 1)}, lmbd, scale)
 
 
@@ -239,22 +241,25 @@ def shape(z: Tensor, directions: Tensor, eps: float = 1e-4) -> Tensor:
     z = z.float()
     std = z.detach().std(dim=1, correction=0, keepdim=True)  # (V, 1, D)
     slices = project((z - z.mean(dim=1, keepdim=True)) / (std + eps), directions)  # (V, N, K)
-    positions = torch.arange(1, N + 1, dtype=torch.float64) / (N + 1)
-    quantiles = to_device(torch.special.ndtri(positions).float(), z.device)
+    quantiles = torch.special.ndtri(torch.arange(1, N + 1, device=z.device) / (N + 1))  # (N,)
     return (slices.sort(dim=1).values - quantiles[:, None]).square().mean()
 
 
 def visreg(
-    z: Tensor, predicted: Tensor | None = None, lmbd: float = 10.0, seed: int = 0, slices: int = 256, scale: str = "eb"
+    z: Tensor, predicted: Tensor | None = None, lmbd: float = 10.0, seed: int = 0, slices: int = 256, scale: str = "eb",
+    directions: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """Prediction, and the cloud's center, size and shape, each held by a term of its own (VISReg, arXiv 2606.02572).
+
+    The shape is looked at along random slices drawn from `seed`, or along `directions` (D, K), if they are given.
 
     scale "eb": prediction + lmbd * (center + size + shape).
     scale "lejepa": (1 - lmbd) * distance to the mean view + lmbd * (center + size + shape), the paper's, whose lmbd
     is 0.6 for small data sets and 0.9 for large ones. At two views these are 6 and 36 in the scale "eb".
     """
     V, N, D = sizes(z)
-    terms = {"center": center(z), "size": size(z), "shape": shape(z, random_directions(D, slices, seed, z.device))}
+    directions = random_directions(D, slices, seed, z.device) if directions is None else directions
+    terms = {"center": center(z), "size": size(z), "shape": shape(z, directions)}
     return mixed(z, predicted, terms, lmbd, scale)
 
 

@@ -63,6 +63,12 @@ class JEPA(nn.Module):
         self.projector = projector or nn.Identity()
         self.predictor = predictor or nn.Identity()
 
+    @property
+    def dimensions(self) -> int:
+        """D, the size of an embedding."""
+        widths = [layer.out_features for layer in self.projector.modules() if isinstance(layer, nn.Linear)]
+        return widths[-1] if widths else self.encoder.features
+
     def forward(self, views: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """views (V, N, C, H, W) -> h (V, N, F), z (V, N, D), predicted (P, N, D).
 

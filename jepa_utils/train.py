@@ -6,9 +6,9 @@ import shutil
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
-from importlib.util import find_spec
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -18,10 +18,12 @@ from .augment import PRESETS, Augmentation, make_views, partial_views
 from .checkpoint import Checkpoint, claimed
 from .config import TrainConfig
 from .data import Dataset
-from .distributed import gather, parallel, rank, share, whole_batch
+from .distributed import gather, parallel, processes, rank, share, whole_batch
 from .models import JEPA, build_model
+from .optimizers import build_optimizer
 from .pixels import check_images
 from .probe import OnlineProbe
+from .replay import Replay, recordable
 from .runtime import InputError, autocast, generator, grad_scaler, keep_freed_memory, progress_bar, to_device
 from .threads import choose_threads
 
@@ -43,48 +45,46 @@ def flops_per_view(config: TrainConfig, N: int = 2) -> float:
     return counter.get_total_flops() / (config.views * N)
 
 
-def build_loss(config: TrainConfig) -> Callable[[Tensor, Tensor, int], dict[str, Tensor]]:
-    """The loss that `config` describes: (z, predicted, step) -> weighted terms by name."""
-    c = config
-    return {
-        "vc": lambda z, predicted, step: losses.vc(z, predicted, c.std_coeff, c.cov_coeff),
-        "vicreg": lambda z, predicted, step: losses.vicreg(
-            z, predicted, c.sim_loss_weight, c.var_loss_weight, c.cov_loss_weight),
-        "bcs": lambda z, predicted, step: losses.bcs(
-            z, predicted, c.lmbd, c.seed * 10**7 + step, c.slices, c.points, scale=c.scale),
-        "visreg": lambda z, predicted, step: losses.visreg(
-            z, predicted, c.lmbd, c.seed * 10**7 + step, c.slices, scale=c.scale),
-        "none": lambda z, predicted, step: {"prediction": losses.prediction(predicted, z)},
-    }[c.loss_type]
+@dataclass(frozen=True)
+class Loss:
+    """The loss that a configuration describes: (z, predicted, step) -> weighted terms by name.
 
-
-def build_optimizer(config: TrainConfig, model: nn.Module) -> torch.optim.Optimizer:
-    """AdamW, LARS or Muon; weight decay (and LARS's scaling) spare biases and norms.
-
-    Muon (Jordan et al. 2024, kellerjordan.github.io/posts/muon) makes the update of every matrix or
-    kernel orthogonal, at AdamW's size per weight, so that `lr` is of AdamW's order; what has fewer
-    than two dimensions gets AdamW.
+    It comes in two halves, so that a recorded step can be given new random slices.
     """
-    parameters = list(model.parameters())
-    groups = [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": config.weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    check_installed(config, parameters[0].device)
-    if config.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=config.lr)
-    from timm.optim import Lars, Muon
 
-    if config.optimizer == "muon":
-        return Muon(groups, lr=config.lr, momentum=0.95, nesterov=True)
-    return Lars(groups, lr=config.lr, momentum=0.9, trust_coeff=0.02, trust_clip=True)
+    config: TrainConfig
+
+    def __call__(self, z: Tensor, predicted: Tensor, step: int) -> dict[str, Tensor]:
+        return self.terms(z, predicted, *self.draw(step, z.shape[-1], z.device))
+
+    def draw(self, step: int, D: int, device: torch.device) -> tuple[Tensor, ...]:
+        """What is random about a step: slices (D, K), or nothing."""
+        c = self.config
+        if c.loss_type not in ("bcs", "visreg"):
+            return ()
+        return (losses.random_directions(D, c.slices, c.seed * 10**7 + step, device),)
+
+    def terms(self, z: Tensor, predicted: Tensor, directions: Tensor | None = None) -> dict[str, Tensor]:
+        """The weighted terms; `directions` are what `draw` gave."""
+        c = self.config
+        if c.loss_type == "vc":
+            return losses.vc(z, predicted, c.std_coeff, c.cov_coeff)
+        if c.loss_type == "vicreg":
+            return losses.vicreg(z, predicted, c.sim_loss_weight, c.var_loss_weight, c.cov_loss_weight)
+        if c.loss_type == "bcs":
+            return losses.bcs(z, predicted, c.lmbd, points=c.points, scale=c.scale, directions=directions)
+        if c.loss_type == "visreg":
+            return losses.visreg(z, predicted, c.lmbd, scale=c.scale, directions=directions)
+        return {"prediction": losses.prediction(predicted, z)}
+
+
+def build_loss(config: TrainConfig) -> Loss:
+    """The loss that `config` describes: (z, predicted, step) -> weighted terms by name."""
+    return Loss(config)
 
 
 def check_installed(config: TrainConfig, device: torch.device) -> None:
     """InputError where the configuration needs what this machine does not have."""
-    if config.optimizer != "adamw" and not find_spec("timm"):
-        raise InputError("optimizer", config.optimizer,
-                         "adamw; lars and muon where timm is installed: pip install timm")
     compiler = os.environ.get("CXX") or {"darwin": "clang++", "win32": "cl"}.get(sys.platform, "g++")
     if config.compile and device.type == "cpu" and not shutil.which(compiler.split()[0]):
         raise InputError("compile", True, f"false, or true where there is a C++ compiler; {compiler} is not")
@@ -121,10 +121,12 @@ def train(
     N, B = len(images), config.batch_size
     device, part = images.device, share(B)
     keep_freed_memory()
+    torch.backends.cudnn.benchmark |= device.type == "cuda"  # the shapes never change
     per_epoch = N // B
     steps = min(config.epochs * per_epoch, config.max_steps or config.epochs * per_epoch)
     out, labels = Path(out).expanduser() if out else None, None if labels is None else labels.to(device)
     model.to(device).to(memory_format=torch.channels_last)
+    check_installed(config, device)
     head = OnlineProbe(model.encoder.features, labels, config.probe_lr).to(device)
     optimizer, scaler = build_optimizer(config, model), grad_scaler(device)
     g = generator(config.seed)
@@ -136,7 +138,22 @@ def train(
             state.save_history(history)  # which a kill may have kept from following its checkpoint
         if config.compile:
             model.compile()
+        recorded = (config.compile and device.type == "cuda" and processes() == 1 and isinstance(loss, Loss)
+                    and not scaler.is_enabled())  # with float16, each step asks whether a gradient overflowed
+        for each in (optimizer, head.optimizer):
+            recordable(each, device, recorded)
         forward, loss = parallel(model), whole_batch(loss)
+
+        def update(views: Tensor, pick: Tensor, lr: float | Tensor, step: int, loss: Callable) -> dict[str, Tensor]:
+            """One step of the model and of the probe: what goes into the log, by name."""
+            terms, h = train_step(forward, loss, optimizer, scaler, views, step, lr)
+            return terms | head.step(gather(h[0], dim=0), pick)
+
+        def redrawn(views: Tensor, pick: Tensor, lr: Tensor, *drawn: Tensor) -> dict[str, Tensor]:
+            """The same, where all that changes from step to step is a tensor."""
+            return update(views, pick, lr, 0, lambda z, predicted, _: built.terms(z, predicted, *drawn))
+
+        built, replay = cast(Loss, loss), Replay(redrawn) if recorded else None
         if on_epoch and not history:
             on_epoch(0, model)
 
@@ -152,8 +169,11 @@ def train(
                     pick = order[(step % per_epoch) * B :][:B]
                     views = draw_views(model, images[pick], augmentation, config.views, g, part)
                     lr = lr_at(step, steps, config.lr, config.warmup)
-                    terms, h = train_step(forward, loss, optimizer, scaler, views, step, lr)
-                    terms |= head.step(gather(h[0], dim=0), pick)
+                    if replay:
+                        drawn = built.draw(step, model.dimensions, device)
+                        terms = replay(views, pick, to_device(torch.tensor(lr), device), *drawn)
+                    else:
+                        terms = update(views, pick, lr, step, loss)
                     log.append(torch.stack(list(terms.values())))  # stays on the device
                     if len(log) % LOG_EVERY == 0:
                         check_finite(log, list(terms), step, out)
@@ -176,7 +196,7 @@ def epoch_means(values: list[list[float]], names: list[str]) -> dict[str, float]
 
 
 def train_step(model: nn.Module, loss: Callable, optimizer, scaler, views: Tensor, step: int,
-               lr: float) -> tuple[dict[str, Tensor], Tensor]:
+               lr: float | Tensor) -> tuple[dict[str, Tensor], Tensor]:
     """One update on views (V, N, C, H, W); the loss's terms and the features h (V, N, F), detached."""
     for group in optimizer.param_groups:
         group["lr"] = lr

@@ -109,8 +109,6 @@ CASES = [  # all pairs of a loss, a predictor and an optimizer
     pytest.param(case, id="-".join(map(str, case.values())), marks=[pytest.mark.slow] * (case not in CASES[1::6]))
     for case in CASES])
 def test_a_training_elsewhere_is_the_one_on_the_cpu_and_waits_only_to_look_at_the_log(elsewhere, case):
-    if "optimizer" in case and case["optimizer"] != "adamw":
-        pytest.importorskip("timm")
     config = replace(TINY, **case)
     there, here = elsewhere(watched, config), run(config)
     result, waits, sent = there.result()
@@ -148,8 +146,6 @@ def stopped_and_resumed(config, out):
 @pytest.mark.slow
 @pytest.mark.parametrize("optimizer", CHOICES["optimizer"])
 def test_a_training_elsewhere_can_be_resumed(elsewhere, tmp_path, optimizer):
-    if optimizer != "adamw":
-        pytest.importorskip("timm")
     config = replace(TINY, optimizer=optimizer)
     assert_same(elsewhere(stopped_and_resumed, config, tmp_path).result(), run(config))
 

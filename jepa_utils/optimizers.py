@@ -1,0 +1,133 @@
+"""AdamW, LARS or Muon. A rate may be a number or a tensor, so that a step can be recorded (see `replay`)."""
+
+import math
+from collections import defaultdict
+
+import torch
+from torch import Tensor, nn
+
+from .config import TrainConfig
+from .runtime import precision
+
+# Of the polynomial a x + b x^3 + c x^5, five times in a row: chosen so that singular values from 0.02 to 1 end near 1.
+# Cesista, Jiacheng, Jordan 2025, "Squeezing 1-2% efficiency gains out of Muon", leloykun.github.io.
+NEWTON_SCHULZ = (
+    (4.0848, -6.8946, 2.9270), (3.9505, -6.3029, 2.6377), (3.7418, -5.5913, 2.3037),
+    (2.8769, -3.1427, 1.2046), (2.8366, -3.0525, 1.2012),
+)
+
+
+def build_optimizer(config: TrainConfig, model: nn.Module) -> torch.optim.Optimizer:
+    """The optimizer that `config` names; weight decay (and LARS's scaling) spare biases and norms."""
+    parameters = list(model.parameters())
+    groups = [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": config.weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    if config.optimizer == "adamw":
+        return torch.optim.AdamW(groups, lr=config.lr)
+    return {"lars": LARS, "muon": Muon}[config.optimizer](groups, config.lr)
+
+
+class LARS(torch.optim.Optimizer):
+    """Momentum, with a rate of its own for every decayed tensor, in proportion to its norm over its gradient's.
+
+    The rate is `trust` times that proportion, and at most `lr`. You et al. 2017 (arXiv 1708.03888), eq. 6, clipped as
+    in NVIDIA's LARC. What is not decayed gets plain momentum.
+    """
+
+    def __init__(self, params, lr: float, weight_decay: float = 0.0, momentum: float = 0.9, trust: float = 0.02):
+        super().__init__(params, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum, "trust": trust})
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        for group in self.param_groups:
+            params, grads = with_gradients(group)
+            if not params:
+                continue
+            lr, decay = group["lr"], group["weight_decay"]
+            if decay:
+                weight, slope = (torch.stack(list(torch._foreach_norm(tensors))) for tensors in (params, grads))
+                ratio = group["trust"] * weight / (slope + decay * weight + 1e-8)
+                ratio = torch.where((weight > 0) & (slope > 0), ratio, torch.ones_like(ratio))  # a number would be copied
+                grads = list(torch._foreach_add(grads, params, alpha=decay))
+                torch._foreach_mul_(grads, list((ratio / lr).clamp(max=1).unbind()))
+            buffers = [momentum_of(self, p) for p in params]
+            torch._foreach_mul_(buffers, group["momentum"])
+            torch._foreach_add_(buffers, grads)
+            torch._foreach_add_(params, torch._foreach_mul(buffers, -lr))
+
+
+class Muon(torch.optim.Optimizer):
+    """Momentum whose update of every matrix or kernel is made orthogonal, at the size per weight of AdamW's.
+
+    Jordan et al. 2024, kellerjordan.github.io/posts/muon; the size, 0.2 sqrt(max(rows, columns)): Liu et al. 2025
+    (arXiv 2502.16982), eq. 4. With that, `lr` is of AdamW's order. A kernel counts as a matrix, (out, in * height *
+    width). What has fewer than two dimensions gets AdamW, with Nesterov's momentum too.
+    """
+
+    def __init__(self, params, lr: float, weight_decay: float = 0.0, momentum: float = 0.95,
+                 betas: tuple[float, float] = (0.9, 0.95), eps: float = 1e-8):
+        super().__init__(params, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum,
+                                  "betas": betas, "eps": eps})
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        for group in self.param_groups:
+            params, grads = with_gradients(group)
+            if not params:
+                continue
+            torch._foreach_mul_(params, 1 - group["lr"] * group["weight_decay"])
+            pairs = list(zip(params, grads, strict=True))
+            self._matrices([pair for pair in pairs if pair[0].ndim > 1], group["lr"], group["momentum"])
+            self._vectors([pair for pair in pairs if pair[0].ndim <= 1], group["lr"], group["betas"], group["eps"])
+
+    def _matrices(self, pairs: list[tuple[Tensor, Tensor]], lr, momentum: float) -> None:
+        alike = defaultdict(list)  # matrices of one shape, or its transpose, are made orthogonal together
+        for p, grad in pairs:
+            update = grad.lerp(momentum_of(self, p).lerp_(grad, 1 - momentum), momentum).flatten(1)
+            wide = update if update.shape[0] <= update.shape[1] else update.mT
+            alike[wide.shape].append((p, wide, wide is not update))
+        for (_, columns), members in alike.items():
+            made = orthogonal(torch.stack([wide for _, wide, _ in members])).float() * (-lr * 0.2 * math.sqrt(columns))
+            for (p, _, turned), step in zip(members, made, strict=True):
+                p.add_((step.mT if turned else step).reshape(p.shape))
+
+    def _vectors(self, pairs: list[tuple[Tensor, Tensor]], lr, betas: tuple[float, float], eps: float) -> None:
+        for p, grad in pairs:
+            state = self.state[p]
+            if not state:
+                state |= {"step": torch.zeros((), device=p.device), "mean": torch.zeros_like(p),
+                          "square": torch.zeros_like(p)}
+            step = state["step"].add_(1)
+            ahead = state["mean"].lerp_(grad, 1 - betas[0]).lerp(grad, 1 - betas[0])
+            square = state["square"].lerp_(grad.square(), 1 - betas[1])
+            size = (square / (1 - torch.pow(betas[1], step))).sqrt_().add_(eps)
+            p.add_(ahead / size * (-lr / (1 - torch.pow(betas[0], step))))
+
+
+def with_gradients(group: dict) -> tuple[list[Tensor], list[Tensor]]:
+    """The parameters of a group that have a gradient, and the gradients."""
+    params = [p for p in group["params"] if p.grad is not None]
+    return params, [p.grad for p in params]
+
+
+def momentum_of(optimizer: torch.optim.Optimizer, p: Tensor) -> Tensor:
+    """The running mean that belongs to a parameter; zeros in the beginning."""
+    state = optimizer.state[p]
+    if "momentum_buffer" not in state:
+        state["momentum_buffer"] = torch.zeros_like(p)
+    return state["momentum_buffer"]
+
+
+def orthogonal(x: Tensor) -> Tensor:
+    """x (matrices, rows, columns), rows <= columns, with all singular values moved near 1, in the device's precision.
+
+    Newton-Schulz: x becomes an odd polynomial of itself, which needs products alone.
+    """
+    x = x.to(precision(x.device))
+    x = x / x.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-7)
+    for a, b, c in NEWTON_SCHULZ:
+        gram = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x
