@@ -11,7 +11,7 @@ from .pixels import SIZE
 from .runtime import InputError
 
 CHOICES = {
-    "model_type": ("resnet5", "resnet", "vit_s", "vit_b"),
+    "model_type": ("resnet5", "whitenet", "resnet", "vit_s", "vit_b"),
     "dobs": (1, 3),
     "predictor": ("identity", "mlp", "conv"),
     "loss_type": ("vc", "vicreg", "bcs", "visreg", "none"),
@@ -25,7 +25,8 @@ LEAST = {  # of whole numbers
 MOST = {"seed": 2**32 - 1}
 WEIGHTS = ("std_coeff", "cov_coeff", "sim_loss_weight", "var_loss_weight", "cov_loss_weight", "lmbd", "weight_decay")
 READ_BY = {  # fields that some configurations alone read: the field that decides, and its values
-    **dict.fromkeys(("henc", "dstc", "stride"), ("model_type", ("resnet5",))),
+    **dict.fromkeys(("henc", "dstc"), ("model_type", ("resnet5", "whitenet"))),
+    "stride": ("model_type", ("resnet5",)),
     "patch_size": ("model_type", ("vit_s", "vit_b")),
     "hpre": ("predictor", ("mlp", "conv")),
     **dict.fromkeys(("std_coeff", "cov_coeff"), ("loss_type", ("vc",))),
@@ -39,10 +40,10 @@ READ_BY = {  # fields that some configurations alone read: the field that decide
 class TrainConfig:
     """Model, loss and optimisation of one training. Raises InputError for the first value that cannot be used."""
 
-    model_type: str = "resnet5"  # encoder: resnet5, resnet (ResNet-18), vit_s, vit_b
+    model_type: str = "resnet5"  # encoder: resnet5, whitenet, resnet (ResNet-18), vit_s, vit_b
     dobs: int = 1  # input channels: 1 grayscale, 3 RGB
-    henc: int = 32  # hidden width of resnet5
-    dstc: int = 16  # output width of resnet5; the others have their own: 512, 384, 768
+    henc: int = 32  # hidden width of resnet5 and whitenet
+    dstc: int = 16  # output width of resnet5 and whitenet; the others have their own: 512, 384, 768
     stride: int = 1  # stride of resnet5's first convolution; 2 is about five times faster
     patch_size: int = 2  # side of a ViT's patches, in pixels
     micro_batch: int = 0  # ViTs: views encoded at a time, computed again for the gradient: less memory; 0: all

@@ -49,7 +49,7 @@ class LARS(torch.optim.Optimizer):
             if decay:
                 weight, slope = (torch.stack(list(torch._foreach_norm(tensors))) for tensors in (params, grads))
                 ratio = group["trust"] * weight / (slope + decay * weight + 1e-8)
-                ratio = torch.where((weight > 0) & (slope > 0), ratio, torch.ones_like(ratio))  # a number would be copied
+                ratio = torch.where((weight > 0) & (slope > 0), ratio, torch.ones_like(ratio))  # a 1.0 would be copied
                 grads = list(torch._foreach_add(grads, params, alpha=decay))
                 torch._foreach_mul_(grads, list((ratio / lr).clamp(max=1).unbind()))
             buffers = [momentum_of(self, p) for p in params]

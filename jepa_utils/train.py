@@ -19,6 +19,7 @@ from .checkpoint import Checkpoint, claimed
 from .config import TrainConfig
 from .data import Dataset
 from .distributed import gather, parallel, processes, rank, share, whole_batch
+from .encoders import whiten
 from .models import JEPA, build_model
 from .optimizers import build_optimizer
 from .pixels import check_images
@@ -134,6 +135,8 @@ def train(
     state = Checkpoint(out, config, parts, g, images, labels)
     with claimed(out if rank() == 0 else None):
         history = state.load(extend) if resume else []
+        if not history:
+            whiten(model.encoder, images)
         if history and rank() == 0:
             state.save_history(history)  # which a kill may have kept from following its checkpoint
         if config.compile:

@@ -103,9 +103,9 @@ def test_a_search_logs_what_it_tried_and_spares_the_test_set():
     held_out = search.hold_out(images)
     assert (len(held_out.train_images), len(held_out.test_images)) == (90, 10)
     assert held_out.test_images.float().mean() != images.test_images.float().mean()
-    assert search.parse("lmbd=3 epochs=4 projector=8-4", "bcs") == {"lmbd": 3.0, "epochs": 4, "projector": "8-4"}
+    assert search.parse("lmbd=3 epochs=4 projector=8-4", "laptop-bcs") == {"lmbd": 3.0, "epochs": 4, "projector": "8-4"}
     small = {"epochs": 1, "batch_size": 16, "henc": 4, "dstc": 8, "projector": "8"}
-    result = search.trial(held_out, "bcs", small, seed=0)
+    result = search.trial(held_out, "laptop-bcs", small, seed=0)
     assert 0 <= result["validation_probe"] <= 100
 
 

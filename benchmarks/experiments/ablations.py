@@ -47,7 +47,7 @@ def measure(log: Path) -> list[dict]:
                 for method, named in methods.items() for changes in named.values()]
     for (method, changes), seed in product(settings, SEEDS):
         if not find(done, method, changes, seed):
-            result = trial(images, LOSS[method], BASE | changes, seed)
+            result = trial(images, f"laptop-{LOSS[method]}", BASE | changes, seed)
             outcome = f"{result['validation_probe']:.1f} %, {result['state']}"
             print(f"{method:<7} {changes} seed {seed}: {outcome}", flush=True)
             keep(result, log)

@@ -1,9 +1,9 @@
 """Try recipes on a validation split and keep a log of what each gave; the test set is never touched.
 
-    python -m benchmarks.experiments.search digits bcs "lmbd=3" "lmbd=3 batch_size=128" --seeds 0 1
-    python -m benchmarks.experiments.search cifar10 vicreg "epochs=4" "epochs=4 dstc=512" --log assets/search.jsonl
+    python -m benchmarks.experiments.search digits laptop-bcs "lmbd=3" "lmbd=3 batch_size=128" --seeds 0 1
+    python -m benchmarks.experiments.search cifar10 whitenet-vicreg "" "henc=64" --log assets/search.jsonl
 
-Each argument in quotes is one variant: fields of TrainConfig that differ from the laptop recipe.
+Each argument in quotes is one variant: fields of TrainConfig that differ from the recipe.
 """
 
 import argparse
@@ -13,17 +13,17 @@ from pathlib import Path
 
 from jepa_utils import data, probe
 from jepa_utils.models import embeddings
-from jepa_utils.recipes import recipe
+from jepa_utils.recipes import RECIPES, recipe
 from jepa_utils.runtime import environment, pick_device
 from jepa_utils.spectra import collapse_report
 from jepa_utils.train import fit
 
 
-def parse(variant: str, loss_type: str) -> dict:
-    """'lmbd=3 epochs=4' -> {"lmbd": 3.0, "epochs": 4}, typed as the recipe's own fields."""
-    start = recipe(f"laptop-{loss_type}")
+def parse(variant: str, name: str) -> dict:
+    """'lmbd=3 max_steps=400' -> {"lmbd": 3.0, "max_steps": 400}, typed as the recipe's own fields; None's are whole."""
     pairs = (pair.split("=") for pair in variant.split())
-    return {name: type(getattr(start, name))(value) for name, value in pairs}
+    kinds = {field: int if value is None else type(value) for field, value in vars(recipe(name)).items()}
+    return {field: kinds[field](value) for field, value in pairs}
 
 
 def hold_out(images: data.Dataset) -> data.Dataset:
@@ -39,13 +39,13 @@ def score(encoder, images: data.Dataset) -> float:
     return probe.linear_probe(train_h, images.train_labels, test_h, images.test_labels)
 
 
-def trial(images: data.Dataset, loss_type: str, changes: dict, seed: int) -> dict:
+def trial(images: data.Dataset, name: str, changes: dict, seed: int) -> dict:
     """Train one variant and probe it on the held-out part."""
-    started = time.perf_counter()
-    model, history = fit(recipe(f"laptop-{loss_type}", seed=seed, **changes), images, progress=False)
+    started, config = time.perf_counter(), recipe(name, seed=seed, **changes)
+    model, history = fit(config, images, progress=False)
     seconds = time.perf_counter() - started
     return {
-        "dataset": images.name, "loss": loss_type, "changes": changes, "seed": seed,
+        "dataset": images.name, "recipe": name, "loss": config.loss_type, "changes": changes, "seed": seed,
         "validation_probe": round(score(model.encoder, images), 2),
         "seconds": round(seconds, 1), "final_loss": history[-1]["loss"],
         "state": collapse_report(embeddings(model, images.test_images)).state,
@@ -61,7 +61,7 @@ def keep(result: dict, log: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("dataset", choices=["digits", "cifar10"])
-    parser.add_argument("loss_type", choices=["vicreg", "bcs"])
+    parser.add_argument("recipe", choices=RECIPES)
     parser.add_argument("variants", nargs="+", help='such as "lmbd=3 epochs=4"; "" is the recipe as it stands')
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--log", type=Path, default=Path("assets/search.jsonl"))
@@ -71,7 +71,7 @@ def main() -> None:
     machine = {key: here[key] for key in ("hardware", "threads", "torch")}
     for variant in options.variants:
         for seed in options.seeds:
-            result = trial(images, options.loss_type, parse(variant, options.loss_type), seed)
+            result = trial(images, options.recipe, parse(variant, options.recipe), seed)
             percent, seconds = result["validation_probe"], result["seconds"]
             print(f"{percent:6.2f} %  {seconds:6.1f} s  seed {seed}  {variant}", flush=True)
             keep(result | machine, options.log)
