@@ -26,18 +26,19 @@ from jepa_utils.augment import PRESETS
 from jepa_utils.checkpoint import Checkpoint, claimed
 from jepa_utils.config import TrainConfig, check_effect
 from jepa_utils.encoders import save_encoder
-from jepa_utils.models import JEPA, build_model, embeddings
+from jepa_utils.models import JEPA, embeddings
 from jepa_utils.runtime import InputError, environment, generator, pick_device, runs_folder, save_json
 from jepa_utils.spectra import collapse_report
-from jepa_utils.train import build_loss, check_batch_size, check_installed, train
+from jepa_utils.train import build_loss, check_batch_size, check_installed, new_model, train
 
 ABOUT = """Train an Image JEPA on unlabeled images, then freeze its encoder and probe it with a linear classifier.
 
 Defaults are those of a recipe (jepa_utils/recipes.py): the one that --recipe names, else by model type.
 resnet5 is the predictive recipe: embedded digits in grayscale, maps of the whole image predicted from a
 partial view, probed for digit present or absent. resnet, vit_s and vit_b are joint-embedding recipes:
-CIFAR-10 in colour, projector 2048-2048-2048, probed for the ten classes; where CIFAR-10 is not available
-they take the embedded digits and say so. With --resume, defaults are those of the run in --out."""
+CIFAR-10 in colour, projector 2048-2048-2048, probed for the ten classes; whitenet is one for CPUs, with VICReg
+and 2,200 steps. Where CIFAR-10 is not available these take the embedded digits and say so. With --resume,
+defaults are those of the run in --out."""
 
 
 @dataclass(frozen=True)
@@ -210,7 +211,7 @@ def train_and_evaluate(config: TrainConfig, options: Options, images: data.Datas
         check_same(json.loads(settings.read_text(encoding="utf-8")) if settings.exists() else whole, options)
         print(f"{config.model_type} + {config.loss_type}: {len(images.train_images):,} images of {images.name}, "
               f"{images.train_images.device}, results in {out}", file=sys.stderr, flush=True)
-    model = build_model(config, *images.statistics())
+    model = new_model(config, images)
     labels = images.train_labels if len(images.classes) > 1 else None
 
     def on_epoch(epoch: int, _) -> None:

@@ -1,9 +1,9 @@
 """How near a training step comes to what the device can do, part by part.
 
 The limit is measured too: the faster of a large matrix product and a 3x3 convolution, in the precision that trainings
-have on this device. A step's operations are counted (views and optimizer have none). Parts are timed one by one, each
-waited for; the whole is the training loop's own time. Where the parts add up to more, the device worked while Python
-went on.
+have on this device. The model's operations are counted; those of views, loss, optimizer and probe are not. Parts are
+timed one by one, each waited for; the whole is the training loop's own time. Where the parts add up to more, the
+device worked while Python went on.
 """
 
 import statistics
@@ -18,29 +18,28 @@ import torch.nn.functional as F
 from jepa_utils import data
 from jepa_utils.augment import CIFAR10
 from jepa_utils.config import TrainConfig
-from jepa_utils.models import build_model
 from jepa_utils.probe import OnlineProbe
 from jepa_utils.recipes import recipe
 from jepa_utils.runtime import autocast, generator, grad_scaler, keep_freed_memory, pick_device, precision, synchronize
 from jepa_utils.threads import choose_threads
-from jepa_utils.train import build_loss, build_optimizer, draw_views, fit, flops_per_view
+from jepa_utils.train import build_loss, build_optimizer, draw_views, fit, flops_per_view, new_model
 
 from .timing import row
 
-LAPTOP = "laptop-vicreg", "laptop-vicreg-10min"
-WARMUP = 3  # steps that are not counted
+WARMUP = 3  # calls that are not counted
+LAPTOP = "laptop-vicreg", "laptop-vicreg-10min", "whitenet-vicreg"
 LARGE = "resnet18-vicreg", "resnet18-bcs", "vit-s-vicreg"
 
 
 def seconds(call: Callable[[], object], device: torch.device, repeats: int) -> list[float]:
-    """Of each of `repeats` calls, waited for; the first two are not counted."""
+    """Of each of `repeats` calls, waited for, after some that are not counted."""
     taken = []
-    for _ in range(2 + repeats):
+    for _ in range(WARMUP + repeats):
         started = time.perf_counter()
         call()
         synchronize(device)
         taken.append(time.perf_counter() - started)
-    return taken[2:]
+    return taken[WARMUP:]
 
 
 def peaks(device: torch.device, quick: bool) -> dict[str, float]:
@@ -61,7 +60,7 @@ def peaks(device: torch.device, quick: bool) -> dict[str, float]:
 def parts_of(config: TrainConfig, images: data.Dataset, repeats: int) -> dict[str, list[float]]:
     """Milliseconds of each part of a step."""
     device, milliseconds = images.train_images.device, defaultdict(list)
-    model = build_model(config, *images.statistics()).to(device).to(memory_format=torch.channels_last).train()
+    model = new_model(config, images).to(device).to(memory_format=torch.channels_last).train()
     loss, optimizer, scaler, g = build_loss(config), build_optimizer(config, model), grad_scaler(device), generator(0)
     head = OnlineProbe(model.encoder.features, images.train_labels, config.probe_lr).to(device)
     if config.compile:

@@ -99,11 +99,10 @@ class WhiteningConv(nn.Conv2d):
 
         The first half of the filters are the leading directions, the second half their negatives, so that a ReLU
         loses nothing. Where there are more filters than directions, the others stay random. Page 2019, "How to
-        train your ResNet 8"; both signs: Jordan 2024 (arXiv 2404.00498), section 3.3.
+        train your ResNet 8"; both signs: Jordan 2024 (arXiv 2404.00498).
         """
         patches = F.unfold(x.float(), self.kernel_size, stride=self.stride).transpose(1, 2).flatten(0, 1)
-        covariance = (patches - patches.mean(dim=0)).T.double().cov()
-        values, directions = torch.linalg.eigh(covariance.cpu())  # ascending
+        values, directions = torch.linalg.eigh(patches.T.cov().cpu().double())  # ascending
         count = min(self.out_channels // 2, len(values))
         leading = (directions / (values + eps).sqrt()).flip(1).T[:count].unflatten(1, self.weight.shape[1:])
         self.weight[: 2 * count] = torch.cat([leading, -leading]).to(self.weight)
@@ -128,7 +127,7 @@ def whiten(encoder: Encoder, images: Tensor, count: int = 5000) -> None:
     """Let a WhiteningConv in an encoder start from the first `count` images (N, C, H, W); other encoders stay."""
     for layer in encoder.modules():
         if isinstance(layer, WhiteningConv):
-            layer.whiten(encoder.normalize(images[:count]))
+            layer.whiten(encoder.normalize(images[:count].to(layer.weight.device)))
 
 
 def resnet18(dobs: int = 3) -> nn.Module:

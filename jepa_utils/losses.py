@@ -185,7 +185,7 @@ def bcs(
     slices: int = 256, points: int = 10, t_max: float = 3.0, scale: str = "eb", directions: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """Prediction plus SIGReg on random slices drawn from `seed`, new at every step (BCS of EB-JEPA, arXiv 2602.03604);
-    on `directions` (D, K) instead, if they are given.
+    on `directions` (D, K) instead, if they are given (`seed` and `slices` say nothing then).
 
     scale "eb": prediction + lmbd * sigreg.
     scale "lejepa": (1 - lmbd) * distance to the mean view + lmbd * N * sigreg (arXiv 2511.08544).
@@ -251,7 +251,8 @@ def visreg(
 ) -> dict[str, Tensor]:
     """Prediction, and the cloud's center, size and shape, each held by a term of its own (VISReg, arXiv 2606.02572).
 
-    The shape is looked at along random slices drawn from `seed`, or along `directions` (D, K), if they are given.
+    The shape is looked at along random slices drawn from `seed`, or along `directions` (D, K), if they are
+    given (`seed` and `slices` say nothing then).
 
     scale "eb": prediction + lmbd * (center + size + shape).
     scale "lejepa": (1 - lmbd) * distance to the mean view + lmbd * (center + size + shape), the paper's, whose lmbd

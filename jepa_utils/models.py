@@ -63,12 +63,6 @@ class JEPA(nn.Module):
         self.projector = projector or nn.Identity()
         self.predictor = predictor or nn.Identity()
 
-    @property
-    def dimensions(self) -> int:
-        """D, the size of an embedding."""
-        widths = [layer.out_features for layer in self.projector.modules() if isinstance(layer, nn.Linear)]
-        return widths[-1] if widths else self.encoder.features
-
     def forward(self, views: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """views (V, N, C, H, W) -> h (V, N, F), z (V, N, D), predicted (P, N, D).
 
@@ -124,9 +118,15 @@ def build_model(config: TrainConfig, mean: list[float] | None = None, std: list[
     with torch.random.fork_rng(devices=[]):  # the caller's random numbers stay as they were
         torch.manual_seed(c.seed)
         encoder = build_encoder(c.model_type, c.dobs, c.henc, c.dstc, c.stride, c.patch_size, mean, std)
-        D = int(c.projector.split("-")[-1]) if c.projector else encoder.features
-        projector, predictor = build_projector(encoder.features, c.projector), build_predictor(c.predictor, D, c.hpre)
+        projector = build_projector(encoder.features, c.projector)
+        predictor = build_predictor(c.predictor, embedding_size(encoder, projector), c.hpre)
     return JEPA(encoder, projector, predictor, dense=c.predictor == "conv", micro_batch=c.micro_batch)
+
+
+def embedding_size(encoder: Encoder, projector: nn.Module) -> int:
+    """D: the width of the projector's last layer, or of the features where it has none."""
+    widths = [layer.out_features for layer in projector.modules() if isinstance(layer, nn.Linear)]
+    return widths[-1] if widths else encoder.features
 
 
 def count_parameters(module: nn.Module) -> int:

@@ -1,4 +1,4 @@
-"""AdamW, LARS or Muon. A rate may be a number or a tensor, so that a step can be recorded (see `replay`)."""
+"""AdamW, LARS or Muon. A rate may be a number or a tensor, so that a step can be captured (see `replay`)."""
 
 import math
 from collections import defaultdict
@@ -6,10 +6,10 @@ from collections import defaultdict
 import torch
 from torch import Tensor, nn
 
+from . import runtime
 from .config import TrainConfig
-from .runtime import precision
 
-# Of the polynomial a x + b x^3 + c x^5, five times in a row: chosen so that singular values from 0.02 to 1 end near 1.
+# Coefficients (a, b, c) of a x + b x^3 + c x^5, one row an iteration: singular values from 0.02 to 1 end near 1.
 # Cesista, Jiacheng, Jordan 2025, "Squeezing 1-2% efficiency gains out of Muon", leloykun.github.io.
 NEWTON_SCHULZ = (
     (4.0848, -6.8946, 2.9270), (3.9505, -6.3029, 2.6377), (3.7418, -5.5913, 2.3037),
@@ -32,8 +32,8 @@ def build_optimizer(config: TrainConfig, model: nn.Module) -> torch.optim.Optimi
 class LARS(torch.optim.Optimizer):
     """Momentum, with a rate of its own for every decayed tensor, in proportion to its norm over its gradient's.
 
-    The rate is `trust` times that proportion, and at most `lr`. You et al. 2017 (arXiv 1708.03888), eq. 6, clipped as
-    in NVIDIA's LARC. What is not decayed gets plain momentum.
+    The rate is `trust` times that proportion, and at most `lr`. You et al. 2017 (arXiv 1708.03888), section 4, clipped
+    as in NVIDIA's LARC. What is not decayed gets plain momentum.
     """
 
     def __init__(self, params, lr: float, weight_decay: float = 0.0, momentum: float = 0.9, trust: float = 0.02):
@@ -47,9 +47,10 @@ class LARS(torch.optim.Optimizer):
                 continue
             lr, decay = group["lr"], group["weight_decay"]
             if decay:
-                weight, slope = (torch.stack(list(torch._foreach_norm(tensors))) for tensors in (params, grads))
-                ratio = group["trust"] * weight / (slope + decay * weight + 1e-8)
-                ratio = torch.where((weight > 0) & (slope > 0), ratio, torch.ones_like(ratio))  # a 1.0 would be copied
+                w_norm, g_norm = (torch.stack(list(torch._foreach_norm(tensors))) for tensors in (params, grads))
+                ratio = group["trust"] * w_norm / (g_norm + decay * w_norm + 1e-8)
+                one = torch.ones_like(ratio)  # a Python number would be copied to the device, which no capture allows
+                ratio = torch.where((w_norm > 0) & (g_norm > 0), ratio, one)
                 grads = list(torch._foreach_add(grads, params, alpha=decay))
                 torch._foreach_mul_(grads, list((ratio / lr).clamp(max=1).unbind()))
             buffers = [momentum_of(self, p) for p in params]
@@ -63,7 +64,7 @@ class Muon(torch.optim.Optimizer):
 
     Jordan et al. 2024, kellerjordan.github.io/posts/muon; the size, 0.2 sqrt(max(rows, columns)): Liu et al. 2025
     (arXiv 2502.16982), eq. 4. With that, `lr` is of AdamW's order. A kernel counts as a matrix, (out, in * height *
-    width). What has fewer than two dimensions gets AdamW, with Nesterov's momentum too.
+    width). What has a single row or column (biases, norms, positions) gets AdamW, with Nesterov's momentum too.
     """
 
     def __init__(self, params, lr: float, weight_decay: float = 0.0, momentum: float = 0.95,
@@ -78,11 +79,14 @@ class Muon(torch.optim.Optimizer):
             if not params:
                 continue
             torch._foreach_mul_(params, 1 - group["lr"] * group["weight_decay"])
-            pairs = list(zip(params, grads, strict=True))
-            self._matrices([pair for pair in pairs if pair[0].ndim > 1], group["lr"], group["momentum"])
-            self._vectors([pair for pair in pairs if pair[0].ndim <= 1], group["lr"], group["betas"], group["eps"])
+            pairs: dict[bool, list[tuple[Tensor, Tensor]]] = {True: [], False: []}
+            for p, grad in zip(params, grads, strict=True):
+                pairs[p.ndim > 1 and min(p.shape[:2]) > 1].append((p, grad))
+            self._matrices(pairs[True], group["lr"], group["momentum"])
+            self._vectors(pairs[False], group["lr"], group["betas"], group["eps"])
 
     def _matrices(self, pairs: list[tuple[Tensor, Tensor]], lr, momentum: float) -> None:
+        """Orthogonal steps."""
         alike = defaultdict(list)  # matrices of one shape, or its transpose, are made orthogonal together
         for p, grad in pairs:
             update = grad.lerp(momentum_of(self, p).lerp_(grad, 1 - momentum), momentum).flatten(1)
@@ -94,16 +98,17 @@ class Muon(torch.optim.Optimizer):
                 p.add_((step.mT if turned else step).reshape(p.shape))
 
     def _vectors(self, pairs: list[tuple[Tensor, Tensor]], lr, betas: tuple[float, float], eps: float) -> None:
+        """AdamW's steps, after the decay. (torch keeps a state called "step" on the CPU, so it is called "count".)"""
         for p, grad in pairs:
             state = self.state[p]
             if not state:
-                state |= {"step": torch.zeros((), device=p.device), "mean": torch.zeros_like(p),
-                          "square": torch.zeros_like(p)}
-            step = state["step"].add_(1)
-            ahead = state["mean"].lerp_(grad, 1 - betas[0]).lerp(grad, 1 - betas[0])
-            square = state["square"].lerp_(grad.square(), 1 - betas[1])
-            size = (square / (1 - torch.pow(betas[1], step))).sqrt_().add_(eps)
-            p.add_(ahead / size * (-lr / (1 - torch.pow(betas[0], step))))
+                state |= {"count": torch.zeros((), device=p.device), "first_moment": torch.zeros_like(p),
+                          "second_moment": torch.zeros_like(p)}
+            count = state["count"].add_(1)
+            ahead = state["first_moment"].lerp_(grad, 1 - betas[0]).lerp(grad, 1 - betas[0])
+            second = state["second_moment"].lerp_(grad.square(), 1 - betas[1])
+            size = (second / (1 - torch.pow(betas[1], count))).sqrt_().add_(eps)
+            p.add_(ahead / size * (-lr / (1 - torch.pow(betas[0], count))))
 
 
 def with_gradients(group: dict) -> tuple[list[Tensor], list[Tensor]]:
@@ -125,8 +130,8 @@ def orthogonal(x: Tensor) -> Tensor:
 
     Newton-Schulz: x becomes an odd polynomial of itself, which needs products alone.
     """
-    x = x.to(precision(x.device))
-    x = x / x.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-7)
+    x = x / x.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-30)
+    x = x.to(runtime.precision(x.device))  # only now: float16 would lose small gradients
     for a, b, c in NEWTON_SCHULZ:
         gram = x @ x.mT
         x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)

@@ -81,6 +81,18 @@ def grad_scaler(device: torch.device) -> torch.amp.GradScaler:
     return torch.amp.GradScaler(device.type, enabled=precision(device) is torch.float16)
 
 
+@contextmanager
+def tried_convolutions(device: torch.device):
+    """On CUDA, let cuDNN try its algorithms for every new shape and keep the fastest, inside the block."""
+    cudnn = torch.backends.cudnn
+    before = cudnn.benchmark
+    cudnn.benchmark = before or device.type == "cuda"
+    try:
+        yield
+    finally:
+        cudnn.benchmark = before
+
+
 def to_device(x: Tensor, device: torch.device) -> Tensor:
     """Copy a small CPU tensor without waiting for the device: from page-locked memory, where that is a GPU's."""
     return (x.pin_memory() if device.type == "cuda" else x).to(device, non_blocking=True)

@@ -1,4 +1,4 @@
-"""Training: loss, optimizer, schedule and loop, as a configuration describes them."""
+"""Training: loss, schedule and loop, as a configuration describes them."""
 
 import math
 import os
@@ -7,8 +7,8 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -20,12 +20,21 @@ from .config import TrainConfig
 from .data import Dataset
 from .distributed import gather, parallel, processes, rank, share, whole_batch
 from .encoders import whiten
-from .models import JEPA, build_model
+from .models import JEPA, build_model, embedding_size
 from .optimizers import build_optimizer
 from .pixels import check_images
 from .probe import OnlineProbe
 from .replay import Replay, recordable
-from .runtime import InputError, autocast, generator, grad_scaler, keep_freed_memory, progress_bar, to_device
+from .runtime import (
+    InputError,
+    autocast,
+    generator,
+    grad_scaler,
+    keep_freed_memory,
+    progress_bar,
+    to_device,
+    tried_convolutions,
+)
 from .threads import choose_threads
 
 LOG_EVERY = 50  # steps between two looks at the losses: each look waits for the device
@@ -56,7 +65,7 @@ class Loss:
     config: TrainConfig
 
     def __call__(self, z: Tensor, predicted: Tensor, step: int) -> dict[str, Tensor]:
-        return self.terms(z, predicted, *self.draw(step, z.shape[-1], z.device))
+        return self.given(*self.draw(step, z.shape[-1], z.device))(z, predicted, step)
 
     def draw(self, step: int, D: int, device: torch.device) -> tuple[Tensor, ...]:
         """What is random about a step: slices (D, K), or nothing."""
@@ -64,6 +73,10 @@ class Loss:
         if c.loss_type not in ("bcs", "visreg"):
             return ()
         return (losses.random_directions(D, c.slices, c.seed * 10**7 + step, device),)
+
+    def given(self, *drawn: Tensor) -> Callable[[Tensor, Tensor, int], dict[str, Tensor]]:
+        """The same loss, with what is random about a step given."""
+        return lambda z, predicted, step: self.terms(z, predicted, *drawn)
 
     def terms(self, z: Tensor, predicted: Tensor, directions: Tensor | None = None) -> dict[str, Tensor]:
         """The weighted terms; `directions` are what `draw` gave."""
@@ -79,9 +92,7 @@ class Loss:
         return {"prediction": losses.prediction(predicted, z)}
 
 
-def build_loss(config: TrainConfig) -> Loss:
-    """The loss that `config` describes: (z, predicted, step) -> weighted terms by name."""
-    return Loss(config)
+build_loss = Loss  # beside build_model and build_optimizer
 
 
 def check_installed(config: TrainConfig, device: torch.device) -> None:
@@ -122,7 +133,6 @@ def train(
     N, B = len(images), config.batch_size
     device, part = images.device, share(B)
     keep_freed_memory()
-    torch.backends.cudnn.benchmark |= device.type == "cuda"  # the shapes never change
     per_epoch = N // B
     steps = min(config.epochs * per_epoch, config.max_steps or config.epochs * per_epoch)
     out, labels = Path(out).expanduser() if out else None, None if labels is None else labels.to(device)
@@ -133,30 +143,23 @@ def train(
     g = generator(config.seed)
     parts = {"model": model, "optimizer": optimizer, "scaler": scaler, "head": head, "head_optimizer": head.optimizer}
     state = Checkpoint(out, config, parts, g, images, labels)
-    with claimed(out if rank() == 0 else None):
+    with claimed(out if rank() == 0 else None), tried_convolutions(device):
         history = state.load(extend) if resume else []
-        if not history:
-            whiten(model.encoder, images)
         if history and rank() == 0:
             state.save_history(history)  # which a kill may have kept from following its checkpoint
         if config.compile:
             model.compile()
-        recorded = (config.compile and device.type == "cuda" and processes() == 1 and isinstance(loss, Loss)
-                    and not scaler.is_enabled())  # with float16, each step asks whether a gradient overflowed
+        recorded = loss if isinstance(loss, Loss) and may_record(config, device, scaler) else None
         for each in (optimizer, head.optimizer):
-            recordable(each, device, recorded)
-        forward, loss = parallel(model), whole_batch(loss)
+            recordable(each, device, recorded is not None)
+        forward = parallel(model)
 
         def update(views: Tensor, pick: Tensor, lr: float | Tensor, step: int, loss: Callable) -> dict[str, Tensor]:
             """One step of the model and of the probe: what goes into the log, by name."""
             terms, h = train_step(forward, loss, optimizer, scaler, views, step, lr)
             return terms | head.step(gather(h[0], dim=0), pick)
 
-        def redrawn(views: Tensor, pick: Tensor, lr: Tensor, *drawn: Tensor) -> dict[str, Tensor]:
-            """The same, where all that changes from step to step is a tensor."""
-            return update(views, pick, lr, 0, lambda z, predicted, _: built.terms(z, predicted, *drawn))
-
-        built, replay = cast(Loss, loss), Replay(redrawn) if recorded else None
+        advance = recording(update, recorded, model, device) if recorded else partial(update, loss=whole_batch(loss))
         if on_epoch and not history:
             on_epoch(0, model)
 
@@ -172,11 +175,7 @@ def train(
                     pick = order[(step % per_epoch) * B :][:B]
                     views = draw_views(model, images[pick], augmentation, config.views, g, part)
                     lr = lr_at(step, steps, config.lr, config.warmup)
-                    if replay:
-                        drawn = built.draw(step, model.dimensions, device)
-                        terms = replay(views, pick, to_device(torch.tensor(lr), device), *drawn)
-                    else:
-                        terms = update(views, pick, lr, step, loss)
+                    terms = advance(views, pick, lr, step)
                     log.append(torch.stack(list(terms.values())))  # stays on the device
                     if len(log) % LOG_EVERY == 0:
                         check_finite(log, list(terms), step, out)
@@ -190,6 +189,21 @@ def train(
                     on_epoch(epoch + 1, model)
     model.eval()
     return history
+
+
+def may_record(config: TrainConfig, device: torch.device, scaler: torch.amp.GradScaler) -> bool:
+    """Whether a step can be one CUDA graph: compiled, by one process, and not in float16, which asks at every step
+    whether a gradient overflowed.
+    """
+    return config.compile and device.type == "cuda" and processes() == 1 and not scaler.is_enabled()
+
+
+def recording(update: Callable, loss: Loss, model: JEPA, device: torch.device) -> Callable:
+    """`update` recorded: rate and random slices, drawn outside, come in as tensors."""
+    replay = Replay(lambda views, pick, lr, *drawn: update(views, pick, lr, 0, loss.given(*drawn)), device)
+    D = embedding_size(model.encoder, model.projector)
+    return lambda views, pick, lr, step: replay(
+        views, pick, to_device(torch.tensor(lr), device), *loss.draw(step, D, device))
 
 
 def epoch_means(values: list[list[float]], names: list[str]) -> dict[str, float]:
@@ -238,10 +252,19 @@ def fit(
 
     Returns the trained model and the history; what is left is as in `train`.
     """
-    model, views = build_model(config, *images.statistics()), augmentation or PRESETS[images.name]
+    model, views = new_model(config, images), augmentation or PRESETS[images.name]
     history = train(model, build_loss(config), images.train_images, views, config,
                     labels=labels, out=out, resume=resume, extend=extend, on_epoch=on_epoch, progress=progress)
     return model, history
+
+
+def new_model(config: TrainConfig, images: Dataset) -> JEPA:
+    """The model that `config` describes as it starts on a data set: normalised for it, and whitened if it has a stem
+    for that.
+    """
+    model = build_model(config, *images.statistics())
+    whiten(model.encoder, images.train_images)
+    return model
 
 
 def draw_views(model: JEPA, images: Tensor, augmentation: Augmentation, views: int, g: torch.Generator,

@@ -20,7 +20,7 @@ sys.path.insert(0, str(ROOT))
 from benchmarks.timing import table  # noqa: E402
 
 NAMES = {"vicreg": "VICReg", "bcs": "SIGReg", "visreg": "VISReg", "vc": "VC", "none": "no regularizer"}
-ENCODERS = {"resnet5": "ResNet5", "resnet": "ResNet-18", "vit_s": "ViT-S", "vit_b": "ViT-B"}
+ENCODERS = {"resnet5": "ResNet5", "whitenet": "WhiteNet", "resnet": "ResNet-18", "vit_s": "ViT-S", "vit_b": "ViT-B"}
 
 
 def spread(values: list[float], digits: int) -> str:
@@ -54,10 +54,9 @@ def results(rows: list[dict], planned: list[dict]) -> str:
             f"| {r['name']} | {ENCODERS[r['encoder']]}, {NAMES[r['loss']]} | {r['epochs']} | "
             f"{spread(r['linear_probe'], 1)} | {spread(r['minutes'], 1)} | {seeds} | {r['device']}: {r['hardware']} |")
     for p in missing:
-        low, high = p["estimated_minutes"]
         lines.append(
-            f"| {p['name']} | {ENCODERS[p['encoder']]}, {NAMES[p['loss']]} | {p['epochs']} | not run: no GPU | "
-            f"estimated {low:.0f} to {high:.0f} |  | cuda: {p['assumed']} |")
+            f"| {p['name']} | {ENCODERS[p['encoder']]}, {NAMES[p['loss']]} | {p['epochs']} | not run | "
+            f"estimated {p['estimated_minutes']:.0f} |  | cuda: {p['assumed']} |")
     return "\n".join(lines)
 
 

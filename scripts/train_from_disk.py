@@ -21,11 +21,10 @@ from jepa_utils import pictures
 from jepa_utils.augment import PRESETS
 from jepa_utils.data import Dataset
 from jepa_utils.encoders import save_encoder
-from jepa_utils.models import build_model
 from jepa_utils.pixels import SIZE
 from jepa_utils.recipes import recipe
 from jepa_utils.runtime import InputError, atomic, generator, pick_device, progress_bar
-from jepa_utils.train import build_loss, check_batch_size, train
+from jepa_utils.train import build_loss, check_batch_size, new_model, train
 
 
 def loader(files: list[Path], workers: int) -> Iterator[torch.Tensor]:
@@ -70,7 +69,7 @@ def main() -> None:
         labels = torch.tensor([label for _, label in samples])
         images = packed([file for file, _ in samples], options.workers, options.out)
         data = Dataset("folder", tuple(groups), images, labels, images[:0], labels[:0]).to(pick_device())
-        model = build_model(config, *data.statistics())
+        model = new_model(config, data)
         labels = data.train_labels if len(groups) > 1 else None
         train(model, build_loss(config), data.train_images, PRESETS["folder"], config,
               labels=labels, out=options.out, resume=True, extend=options.extend)

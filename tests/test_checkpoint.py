@@ -43,7 +43,8 @@ def contents(folder):
     {"loss_type": "bcs"},
     *(pytest.param({"loss_type": "bcs", "optimizer": name}, marks=pytest.mark.slow) for name in ("lars", "muon")),
     {"loss_type": "vc", "predictor": "conv", "checkpoint_every": 3},
-], ids=["adamw", "lars", "muon", "every third epoch"])
+    {"loss_type": "bcs", "model_type": "whitenet"},
+], ids=["adamw", "lars", "muon", "every third epoch", "whitened"])
 def test_a_resumed_run_ends_exactly_as_one_that_was_never_interrupted(tmp_path, monkeypatch, changes):
     config, slices, draw = replace(TINY, **changes), [], losses.random_directions
     monkeypatch.setattr(losses, "random_directions", lambda *args: slices.append(draw(*args)) or slices[-1])

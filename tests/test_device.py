@@ -101,7 +101,7 @@ CASES = [  # all pairs of a loss, a predictor and an optimizer
     VIT, VIT | {"optimizer": "lars", "loss_type": "bcs", "micro_batch": 3},
     VIT | {"optimizer": "muon", "predictor": "conv", "max_steps": 1},
     {"model_type": "resnet", "loss_type": "vicreg", "projector": "16-8", "max_steps": 1},
-    {"dobs": 1},
+    {"dobs": 1}, {"model_type": "whitenet", "loss_type": "vicreg", "optimizer": "muon"},
 ]
 
 

@@ -15,6 +15,7 @@ from jepa_utils.runtime import InputError, generator
 IMAGES = torch.rand(5, 3, 32, 32, generator=generator(0))
 CONFIGS = {
     "resnet5": TrainConfig(dobs=3, henc=4, dstc=8, stride=2), "gray": TrainConfig(henc=4),
+    "whitenet": TrainConfig(model_type="whitenet", dobs=3, henc=4, dstc=8),
     "resnet": TrainConfig(model_type="resnet", dobs=3), "vit_s": TrainConfig(model_type="vit_s", dobs=3, patch_size=16),
 }
 

@@ -28,6 +28,7 @@ LOSSES = {
 }
 MODELS = {
     "resnet5": {},
+    "whitenet": {"model_type": "whitenet"},
     "resnet": {"model_type": "resnet", "max_steps": 2},
     "vit_s": {"model_type": "vit_s", "patch_size": 8, "max_steps": 4},
     "vit_s in parts": {"model_type": "vit_s", "patch_size": 8, "micro_batch": 5, "max_steps": 4},

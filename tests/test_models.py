@@ -5,9 +5,11 @@ from torch import nn
 
 from jepa_utils.augment import partial_views
 from jepa_utils.config import TrainConfig
-from jepa_utils.encoders import Normalize, build_encoder
+from jepa_utils.data import Dataset
+from jepa_utils.encoders import Normalize, build_encoder, whiten
 from jepa_utils.models import build_model, build_predictor, build_projector, count_parameters, positions_as_samples
-from jepa_utils.runtime import InputError
+from jepa_utils.runtime import InputError, generator
+from jepa_utils.train import new_model
 
 
 def resnet5_parameters(dobs, henc, dstc):
@@ -24,11 +26,12 @@ def images(N=4, C=3, seed=0):
 @pytest.mark.parametrize(("options", "features", "side", "parameters"), [
     ({}, 16, 8, resnet5_parameters(1, 32, 16)),
     ({"dobs": 3, "henc": 8, "dstc": 24, "stride": 2}, 24, 4, resnet5_parameters(3, 8, 24)),
+    ({"model_type": "whitenet", "dobs": 3, "henc": 8, "dstc": 24}, 24, 4, None),
     ({"model_type": "resnet", "dobs": 3}, 512, 4, None),
     ({"model_type": "resnet", "dobs": 1}, 512, 4, None),
     ({"model_type": "vit_s", "dobs": 3, "patch_size": 8}, 384, 4, None),
     ({"model_type": "vit_b", "dobs": 1, "patch_size": 16}, 768, 2, None),
-], ids=["resnet5", "resnet5-small", "resnet", "resnet-gray", "vit_s", "vit_b"])
+], ids=["resnet5", "resnet5-small", "whitenet", "resnet", "resnet-gray", "vit_s", "vit_b"])
 def test_encoders_have_their_shapes_and_pool_their_maps(options, features, side, parameters):
     encoder = build_encoder(**options).eval()
     x = images(2, options.get("dobs", 1))
@@ -70,6 +73,52 @@ def test_vits_have_the_parameters_of_timms(name, patch_size, peer):
     assert count_parameters(ours) == count_parameters(theirs)
 
 
+def natural(N, C=3):
+    """Images whose neighbouring pixels and colours are alike, as bytes."""
+    x = torch.randn(N, C, 40, 40, generator=generator(0)).cumsum(2).cumsum(3)[..., 8:, 8:]
+    x = x + 2 * x.mean(dim=1, keepdim=True)
+    low, high = x.amin(dim=(1, 2, 3), keepdim=True), x.amax(dim=(1, 2, 3), keepdim=True)
+    return (255 * (x - low) / (high - low)).to(torch.uint8)
+
+
+def test_a_whitening_stem_gives_uncorrelated_patches_of_unit_variance_and_their_negatives():
+    encoder, x = build_encoder("whitenet", 3, 24, 16), natural(400)
+    whiten(encoder, x)
+    with torch.no_grad():
+        plus, minus = encoder.body[0](encoder.normalize(x))[..., 1:-1, 1:-1].chunk(2, dim=1)  # no padding
+    assert torch.equal(plus, -minus)
+    covariance = plus.transpose(0, 1).flatten(1).double().cov()
+    values = torch.diagonal(covariance)
+    assert values[0] == pytest.approx(1, abs=0.1)  # the leading direction; the last are damped by eps
+    assert (values.diff() < 0.05).all()
+    torch.testing.assert_close(covariance, torch.diag(values), rtol=0, atol=0.1)
+
+
+def test_a_whitening_stem_wider_than_its_patches_keeps_the_rest_as_it_was():
+    encoder, x = build_encoder("whitenet", 1, 48, 16), natural(50, 1)
+    before = encoder.body[0].weight.detach().clone()
+    whiten(encoder, x)
+    changed = (encoder.body[0].weight != before).flatten(1).any(dim=1)
+    assert changed.tolist() == [True] * 32 + [False] * 16
+
+
+def test_a_new_model_starts_whitened():
+    x = natural(300)
+    images = Dataset("made", ("a",), x[:250], torch.zeros(250).long(), x[250:], torch.zeros(50).long())
+    config = TrainConfig(model_type="whitenet", dobs=3, henc=24, dstc=16)
+    made, random = new_model(config, images), build_model(config, *images.statistics())
+    assert not torch.equal(made.encoder.body[0].weight, random.encoder.body[0].weight)
+    whiten(random.encoder, images.train_images)
+    assert all(map(torch.equal, made.parameters(), random.parameters()))
+
+
+def test_whitening_leaves_other_encoders_alone():
+    encoder = build_encoder(dobs=3, henc=4, dstc=8)
+    before = [p.clone() for p in encoder.parameters()]
+    whiten(encoder, natural(10))
+    assert all(map(torch.equal, encoder.parameters(), before))
+
+
 @pytest.mark.parametrize("patch_size", [4, 16])
 def test_a_vit_sees_as_many_tokens_as_there_are_patches(patch_size):
     encoder, seen = build_encoder("vit_s", 3, patch_size=patch_size).eval(), []
@@ -96,7 +145,7 @@ def test_vit_maps_lie_where_their_patches_do():
 
 
 def test_unknown_names_are_refused():
-    with pytest.raises(InputError, match=r"^model_type: 'resnet50'.*resnet5, resnet, vit_s, vit_b"):
+    with pytest.raises(InputError, match=r"^model_type: 'resnet50'.*resnet5, whitenet, resnet, vit_s, vit_b"):
         build_encoder("resnet50")
     with pytest.raises(InputError, match=r"^predictor: 'rnn'.*identity, mlp, conv"):
         build_predictor("rnn", 8)

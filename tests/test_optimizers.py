@@ -1,11 +1,14 @@
 """LARS and Muon are timm's; what Muon calls orthogonal is; rates may be tensors."""
 
+from copy import deepcopy
+
 import pytest
 import torch
 from torch import nn
 
-from jepa_utils import optimizers, runtime
+from jepa_utils import runtime
 from jepa_utils.optimizers import LARS, Muon, orthogonal
+from jepa_utils.replay import recordable
 
 RATES = [0.01, 0.03, 0.02, 0.005]
 
@@ -47,7 +50,7 @@ def test_lars_is_timms():
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32], ids=str)
 def test_muon_is_timms(monkeypatch, dtype):
     timm = pytest.importorskip("timm.optim.muon")
-    monkeypatch.setattr(optimizers, "precision", lambda device: dtype)
+    monkeypatch.setattr(runtime, "precision", lambda device: dtype)
     exact = timm.zeropower_via_newtonschulz
     monkeypatch.setattr(timm, "zeropower_via_newtonschulz", lambda *args, **options: exact(
         *args, **options | {"dtype": torch.float32}).float())
@@ -66,7 +69,7 @@ def test_a_rate_may_be_a_tensor_and_a_parameter_without_gradient_stays(optimizer
 
 @pytest.mark.parametrize("shape", [(1, 4, 4), (3, 8, 40), (2, 64, 64)])
 def test_orthogonal_moves_singular_values_near_one_and_turns_nothing(monkeypatch, shape):
-    monkeypatch.setattr(optimizers, "precision", lambda device: torch.float32)
+    monkeypatch.setattr(runtime, "precision", lambda device: torch.float32)
     x = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     left, values, right = torch.linalg.svd(x, full_matrices=False)
     made = left.mT @ orthogonal(x) @ right.mT
@@ -80,3 +83,45 @@ def test_orthogonal_of_nothing_is_nothing_and_of_nan_nan():
     nothing = torch.zeros(1, 2, 3, dtype=runtime.precision(torch.device("cpu")))
     assert torch.equal(orthogonal(nothing), nothing)
     assert orthogonal(torch.full((1, 2, 3), torch.nan)).isnan().all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+def test_muons_step_does_not_depend_on_the_size_of_the_gradient(monkeypatch, dtype):
+    monkeypatch.setattr(runtime, "precision", lambda device: dtype)
+    x = torch.randn(1, 8, 24, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(orthogonal(1e-9 * x), orthogonal(x), rtol=0, atol=0.02)
+
+
+def test_muon_treats_a_single_row_as_a_vector():
+    positions, bias = (nn.Parameter(torch.ones(shape)) for shape in ((1, 4, 6), (24,)))
+    optimizer = Muon([positions, bias], lr=0.1)
+    gradient = torch.randn(24, generator=torch.Generator().manual_seed(0))
+    for _ in range(3):
+        positions.grad, bias.grad = gradient.view(1, 4, 6), gradient.clone()
+        optimizer.step()
+    assert torch.equal(positions.flatten(), bias)
+
+
+@pytest.mark.parametrize("optimizer", [torch.optim.AdamW, LARS, Muon])
+def test_a_state_saved_while_steps_were_recorded_goes_on_without(optimizer):
+    """`recordable` flags come back with the state; step counts have to count on."""
+    def stepped(model, made, times):
+        for seed in range(times):
+            for i, p in enumerate(model.parameters()):
+                p.grad = torch.randn(p.shape, generator=torch.Generator().manual_seed(10 * seed + i))
+            made.step()
+
+    first, again = net(), net()
+    before, after = optimizer(groups(first), lr=0.01), optimizer(groups(again), lr=0.01)
+    stepped(first, before, 2)
+    recordable(before, torch.device("cpu"), on=True)
+    again.load_state_dict(first.state_dict())
+    after.load_state_dict(deepcopy(before.state_dict()))
+    recordable(after, torch.device("cpu"), on=False)
+    recordable(before, torch.device("cpu"), on=False)
+    stepped(first, before, 2)
+    stepped(again, after, 2)
+    for p, other in zip(first.parameters(), again.parameters(), strict=True):
+        assert torch.equal(p, other)
+    counts = {float(state.get("count", state.get("step", 4))) for state in after.state.values()}
+    assert counts == {4.0}
