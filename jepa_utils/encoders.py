@@ -109,16 +109,15 @@ class WhiteningConv(nn.Conv2d):
 
 
 def whitenet(dobs: int = 3, henc: int = 48, dstc: int = 768) -> nn.Module:
-    """Whitened patches, two residual blocks on 8x8 maps, and a wide last layer: (N, dobs, 32, 32) -> (N, dstc, 4, 4).
+    """Whitened patches, two residual blocks on 8x8 maps, and a wide last layer: (N, dobs, 32, 32) -> (N, dstc, 8, 8).
 
-    Made for the time a step takes on a CPU: few layers, of 48 to 192 channels on maps large enough to fill its
-    multipliers; the widest layer comes after pooling, and is one 1x1 convolution.
+    Made for the time a step takes on a CPU: few layers, of 48 to 192 channels, on maps large enough to fill its
+    multipliers. The widest layer is a 1x1 convolution.
     """
     return nn.Sequential(
         WhiteningConv(dobs, henc), nn.BatchNorm2d(henc), nn.ReLU(),
         ResidualBlock(henc, 2 * henc, 2),
         ResidualBlock(2 * henc, 4 * henc),
-        nn.MaxPool2d(2),
         nn.Conv2d(4 * henc, dstc, 1, bias=False), nn.BatchNorm2d(dstc), nn.ReLU(),
     )
 

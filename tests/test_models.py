@@ -26,7 +26,7 @@ def images(N=4, C=3, seed=0):
 @pytest.mark.parametrize(("options", "features", "side", "parameters"), [
     ({}, 16, 8, resnet5_parameters(1, 32, 16)),
     ({"dobs": 3, "henc": 8, "dstc": 24, "stride": 2}, 24, 4, resnet5_parameters(3, 8, 24)),
-    ({"model_type": "whitenet", "dobs": 3, "henc": 8, "dstc": 24}, 24, 4, None),
+    ({"model_type": "whitenet", "dobs": 3, "henc": 8, "dstc": 24}, 24, 8, None),
     ({"model_type": "resnet", "dobs": 3}, 512, 4, None),
     ({"model_type": "resnet", "dobs": 1}, 512, 4, None),
     ({"model_type": "vit_s", "dobs": 3, "patch_size": 8}, 384, 4, None),

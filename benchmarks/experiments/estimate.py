@@ -3,6 +3,7 @@
     python -m benchmarks.experiments.estimate
 """
 
+import json
 from pathlib import Path
 
 from jepa_utils.config import TrainConfig
@@ -11,16 +12,24 @@ from jepa_utils.runtime import save_json
 
 ROOT = Path(__file__).resolve().parents[2]
 IMAGES = 50_000  # of CIFAR-10's training set
-HARDWARE = "NVIDIA H200"
-STEPS = {"resnet18-vicreg": 7.7, "vit-s-vicreg": 75.9}  # milliseconds, measured: assets/benchmarks/limit-h200.json
+MEASURED = json.loads((ROOT / "assets" / "benchmarks" / "limit-h200.json").read_text(encoding="utf-8"))
+NAMES = ("resnet18-vicreg", "vit-s-vicreg")
+
+
+def step_milliseconds(name: str) -> float:
+    """The fastest whole step of that recipe that was measured."""
+    rows = [row for row in MEASURED["rows"] if row["benchmark"] == f"a step, {name}" and "whole" in row["case"]]
+    return min(row["median"] for row in rows)
 
 
 def estimate(name: str, config: TrainConfig) -> dict:
     """A row of the results table for a recipe that has not been run."""
-    minutes = config.epochs * (IMAGES // config.batch_size) * STEPS[name] / 60_000
+    step = step_milliseconds(name)
+    minutes = config.epochs * (IMAGES // config.batch_size) * step / 60_000
     return {"name": name, "encoder": config.model_type, "loss": config.loss_type, "epochs": config.epochs,
-            "estimated_minutes": round(minutes, 1), "assumed": f"{HARDWARE}, at its measured step of {STEPS[name]} ms"}
+            "estimated_minutes": round(minutes, 1),
+            "assumed": f"{MEASURED['environment']['hardware']}, at its measured step of {step:.1f} ms"}
 
 
 if __name__ == "__main__":
-    print(save_json([estimate(name, recipe(name)) for name in STEPS], ROOT / "assets" / "planned.json"))
+    print(save_json([estimate(name, recipe(name)) for name in NAMES], ROOT / "assets" / "planned.json"))
