@@ -25,7 +25,7 @@ LAPTOP = TrainConfig(dobs=3, dstc=128, stride=2, projector="512-512-256", loss_t
 CIFAR = TrainConfig(dobs=3, henc=48, dstc=384, stride=2, views=4, batch_size=64, optimizer="muon", lr=5e-3)
 CIFAR_VICREG = replace(CIFAR, projector="512-512-512", loss_type="vicreg", var_loss_weight=50)
 CIFAR_BCS = replace(CIFAR, projector="512-256", loss_type="bcs", lmbd=5, slices=1024)
-# An encoder made for CPUs, see `encoders.whitenet`; on a Xeon in float32, 1,760 steps take as long as 2,200 of the above.
+# An encoder made for CPUs, see `encoders.whitenet`. On a Xeon its 1,760 steps take as long as 2,200 of those above.
 WHITENET = replace(CIFAR, model_type="whitenet", dstc=768, stride=1, weight_decay=0.3)
 WHITENET_VICREG = replace(WHITENET, projector="512-512-512", loss_type="vicreg", var_loss_weight=50)
 WHITENET_BCS = replace(WHITENET, projector="512-256", loss_type="bcs", lmbd=10, slices=1024)
