@@ -31,15 +31,17 @@ LAPTOP = "laptop-vicreg", "laptop-vicreg-10min", "whitenet-vicreg"
 LARGE = "resnet18-vicreg", "resnet18-bcs", "vit-s-vicreg"
 
 
-def seconds(call: Callable[[], object], device: torch.device, repeats: int) -> list[float]:
-    """Of each of `repeats` calls, waited for, after some that are not counted."""
-    taken = []
-    for _ in range(WARMUP + repeats):
-        started = time.perf_counter()
-        call()
-        synchronize(device)
-        taken.append(time.perf_counter() - started)
-    return taken[WARMUP:]
+def clocked(call: Callable, device: torch.device) -> tuple:
+    """What a call gives, and the seconds until the device has done it."""
+    started = time.perf_counter()
+    result = call()
+    synchronize(device)
+    return result, time.perf_counter() - started
+
+
+def least(call: Callable, device: torch.device, repeats: int) -> float:
+    """Seconds of the fastest of some calls."""
+    return min(clocked(call, device)[1] for _ in range(WARMUP + repeats))
 
 
 def peaks(device: torch.device, quick: bool) -> dict[str, float]:
@@ -50,9 +52,9 @@ def peaks(device: torch.device, quick: bool) -> dict[str, float]:
     N, C, side = (4, 16, 8) if quick else (4096, 256, 16) if device.type == "cuda" else (256, 192, 8)
     x, w = (torch.randn(*shape, device=device, dtype=dtype).to(memory_format=torch.channels_last)
             for shape in ((N, C, side, side), (C, C, 3, 3)))
-    product = min(seconds(lambda: a @ b, device, repeats))
+    product = least(lambda: a @ b, device, repeats)
     with torch.no_grad():
-        convolution = min(seconds(lambda: F.conv2d(x, w, padding=1), device, repeats))
+        convolution = least(lambda: F.conv2d(x, w, padding=1), device, repeats)
     return {f"matrix product, {size}": 2 * size**3 / product,
             f"3x3 convolution, {C} channels": 2 * 9 * N * side**2 * C**2 / convolution}
 
@@ -67,10 +69,8 @@ def parts_of(config: TrainConfig, images: data.Dataset, repeats: int) -> dict[st
         model.compile()
 
     def timed(part: str, call: Callable):
-        started = time.perf_counter()
-        result = call()
-        synchronize(device)
-        milliseconds[part].append(1000 * (time.perf_counter() - started))
+        result, seconds = clocked(call, device)
+        milliseconds[part].append(1000 * seconds)
         return result
 
     def step() -> None:

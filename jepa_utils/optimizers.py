@@ -2,6 +2,7 @@
 
 import math
 from collections import defaultdict
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
@@ -41,10 +42,7 @@ class LARS(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
-        for group in self.param_groups:
-            params, grads = with_gradients(group)
-            if not params:
-                continue
+        for group, params, grads in with_gradients(self):
             lr, decay = group["lr"], group["weight_decay"]
             if decay:
                 w_norm, g_norm = (torch.stack(list(torch._foreach_norm(tensors))) for tensors in (params, grads))
@@ -74,10 +72,7 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
-        for group in self.param_groups:
-            params, grads = with_gradients(group)
-            if not params:
-                continue
+        for group, params, grads in with_gradients(self):
             torch._foreach_mul_(params, 1 - group["lr"] * group["weight_decay"])
             pairs: dict[bool, list[tuple[Tensor, Tensor]]] = {True: [], False: []}
             for p, grad in zip(params, grads, strict=True):
@@ -111,10 +106,11 @@ class Muon(torch.optim.Optimizer):
             p.add_(ahead / size * (-lr / (1 - torch.pow(betas[0], count))))
 
 
-def with_gradients(group: dict) -> tuple[list[Tensor], list[Tensor]]:
-    """The parameters of a group that have a gradient, and the gradients."""
-    params = [p for p in group["params"] if p.grad is not None]
-    return params, [p.grad for p in params]
+def with_gradients(optimizer: torch.optim.Optimizer) -> Iterator[tuple[dict, list[Tensor], list[Tensor]]]:
+    """Each group that has any, with its parameters that have a gradient, and the gradients."""
+    for group in optimizer.param_groups:
+        if params := [p for p in group["params"] if p.grad is not None]:
+            yield group, params, [p.grad for p in params]
 
 
 def momentum_of(optimizer: torch.optim.Optimizer, p: Tensor) -> Tensor:

@@ -212,7 +212,7 @@ def check_labels(y: Tensor, name: str, N: int | None = None) -> Tensor:
 
 
 def class_numbers(train_y: Tensor, test_y: Tensor, train: int, test: int) -> tuple[Tensor, Tensor, int]:
-    """Labels numbered anew without gaps, and how many classes there are in both sets together."""
+    """Labels as numbers without gaps, and how many classes there are in both sets together."""
     both = torch.cat([check_labels(train_y, "train_y", train), check_labels(test_y, "test_y", test)])
     names, numbers = both.unique(return_inverse=True)
     return numbers[:train], numbers[train:], len(names)

@@ -21,7 +21,7 @@ class InputError(ValueError):
     """A value that cannot be used: names the parameter, what was given and what is accepted."""
 
     def __init__(self, parameter: str, given, accepted: str):
-        super().__init__(parameter, given, accepted)  # as they are, so that pickle and copy can make it anew
+        super().__init__(parameter, given, accepted)  # as they are, so that pickle and copy can make it again
         self.parameter, self.given, self.accepted = parameter, given, accepted
 
     def __str__(self) -> str:

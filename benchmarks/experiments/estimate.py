@@ -12,23 +12,18 @@ from jepa_utils.runtime import save_json
 
 ROOT = Path(__file__).resolve().parents[2]
 IMAGES = 50_000  # of CIFAR-10's training set
-MEASURED = json.loads((ROOT / "assets" / "benchmarks" / "limit-h200.json").read_text(encoding="utf-8"))
 NAMES = ("resnet18-vicreg", "vit-s-vicreg")
 
 
-def step_milliseconds(name: str) -> float:
-    """The fastest whole step of that recipe that was measured."""
-    rows = [row for row in MEASURED["rows"] if row["benchmark"] == f"a step, {name}" and "whole" in row["case"]]
-    return min(row["median"] for row in rows)
-
-
 def estimate(name: str, config: TrainConfig) -> dict:
-    """A row of the results table for a recipe that has not been run."""
-    step = step_milliseconds(name)
+    """A row of the results table for a recipe that has not been run, from the fastest whole step that was measured."""
+    measured = json.loads((ROOT / "assets" / "benchmarks" / "limit-h200.json").read_text(encoding="utf-8"))
+    step = min(row["median"] for row in measured["rows"]
+               if row["benchmark"] == f"a step, {name}" and "whole" in row["case"])
     minutes = config.epochs * (IMAGES // config.batch_size) * step / 60_000
     return {"name": name, "encoder": config.model_type, "loss": config.loss_type, "epochs": config.epochs,
             "estimated_minutes": round(minutes, 1),
-            "assumed": f"{MEASURED['environment']['hardware']}, at its measured step of {step:.1f} ms"}
+            "assumed": f"{measured['environment']['hardware']}, at its measured step of {step:.1f} ms"}
 
 
 if __name__ == "__main__":
