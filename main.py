@@ -12,7 +12,7 @@ import shlex
 import signal
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime
 from pathlib import Path
@@ -20,6 +20,7 @@ from pathlib import Path
 import torch
 from simple_parsing import ArgumentParser
 from simple_parsing.utils import str2bool
+from torch import Tensor
 
 from jepa_utils import data, distributed, probe, recipes
 from jepa_utils.augment import PRESETS
@@ -162,18 +163,30 @@ def check_same(saved: dict, options: Options) -> None:
             raise InputError(name, getattr(options, name), f"{saved[name]!r}, as the run began")
 
 
-def evaluate(model: JEPA, images: data.Dataset, config: TrainConfig, probe_epochs: int) -> dict:
-    """Final figures: linear probe and k-NN on frozen features, state of features and embeddings."""
-    parts = images.train_images, images.test_images
-    train_h, test_h = (distributed.spread(lambda x: probe.features(model.encoder, x), part) for part in parts)
+def evaluate(model: JEPA, images: data.Dataset, config: TrainConfig, probe_epochs: int, mirror: bool) -> dict:
+    """Final figures: linear probe and k-NN on frozen features, state of features and embeddings.
+
+    With `mirror`, for views that are mirrored as well: also the probe on the mean over image and mirror image.
+    """
+    def read(look: Callable) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        train_h, test_h = (distributed.spread(lambda x: look(model.encoder, x), part)
+                           for part in (images.train_images, images.test_images))
+        return train_h, images.train_labels, test_h, images.test_labels
+
+    sets, mirrored = read(probe.features), read(probe.mirrored_features) if mirror else None
     if distributed.rank() > 0:
         return {}
-    sets = train_h, images.train_labels, test_h, images.test_labels
+
+    def linear(sets: tuple) -> float:
+        return round(probe.linear_probe_sgd(*sets, probe_epochs, config.probe_lr, seed=config.seed), 2)
+
+    test_h = sets[2]
     z = embeddings(model, images.test_images[:2000])
     sample = torch.randperm(len(z), generator=generator(config.seed))[:5000]
     z = z[sample.to(z.device)]  # of maps, some positions
     return {
-        "linear_probe": round(probe.linear_probe_sgd(*sets, probe_epochs, config.probe_lr, seed=config.seed), 2),
+        "linear_probe": linear(sets),
+        **({"linear_probe_mirrored": linear(mirrored)} if mirrored else {}),
         "knn_probe": round(probe.knn_probe(*sets), 2),
         "chance": round(100 * images.test_labels.bincount().max().item() / len(test_h), 2),
         "features": asdict(collapse_report(test_h, scale=None)),
@@ -228,7 +241,7 @@ def train_and_evaluate(config: TrainConfig, options: Options, images: data.Datas
         "train_seconds": round(sum(record["seconds"] for record in history), 2),
     }
     if labels is not None:
-        metrics |= evaluate(model, images, config, options.probe_epochs)
+        metrics |= evaluate(model, images, config, options.probe_epochs, PRESETS[str(options.augmentation)].flip > 0)
     if not first:
         return {}
     machine = environment(images.train_images.device)

@@ -12,7 +12,7 @@ import os
 import statistics
 import time
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -45,12 +45,17 @@ class Budget:
     test_images: int  # images to test on
     epochs: int  # passes over the training images in a whole training
     batch_size: int
-    seeds: tuple[int, ...]  # repeats, where a spread is shown
+    seeds: tuple[int, ...]  # repeats, where a spread is shown; the first is that of single trainings
     reason: str = "asked for by name"
 
     def pick(self, smoke, quick, full):
         """The value that belongs to this budget, for sizes that do not depend on the level."""
         return {"smoke": smoke, "quick": quick, "full": full}[self.name.split("-")[0]]
+
+    @property
+    def seed(self) -> int:
+        """The seed of single trainings: 0, or what JEPA_SEED says."""
+        return self.seeds[0]
 
     def part(self, share: float) -> int:
         """A share of the epochs, at least one."""
@@ -74,20 +79,30 @@ BUDGETS = {
 
 
 def budget() -> Budget:
-    """The budget that JEPA_BUDGET names; for `quick`, or without it, the level that suits this device."""
+    """The budget that JEPA_BUDGET names; for `quick`, or without it, the level that suits this device.
+
+    JEPA_SEED, 0 if it is not set, moves all seeds: the same notebook as another run.
+    """
     name = os.environ.get("JEPA_BUDGET") or "quick"
-    if name == "quick":
-        return quick(remembered_step_seconds())
-    if name not in BUDGETS:
+    if name not in ("quick", *BUDGETS):
         raise InputError("JEPA_BUDGET", name, ", ".join(["quick", *BUDGETS]))
-    return BUDGETS[name]
+    work, first = quick(remembered_step_seconds()) if name == "quick" else BUDGETS[name], first_seed()
+    return replace(work, seeds=tuple(seed + first for seed in work.seeds))
+
+
+def first_seed() -> int:
+    """What JEPA_SEED says, or 0."""
+    text = os.environ.get("JEPA_SEED") or "0"
+    if not text.isascii() or not text.isdigit() or int(text) > 10**6:
+        raise InputError("JEPA_SEED", text, "a whole number from 0 to 1,000,000")
+    return int(text)
 
 
 def quick(step_seconds: float) -> Budget:
     """The level of `quick` for a device on which a training step takes `step_seconds`."""
     epochs = 4 if step_seconds > SLOW * REFERENCE else 16 if step_seconds < FAST * REFERENCE else 8
     reason = f"chosen because a training step takes {1000 * step_seconds:.0f} ms here"
-    return Budget(**{**vars(BUDGETS[f"quick-{epochs}"]), "reason": reason})
+    return replace(BUDGETS[f"quick-{epochs}"], reason=reason)
 
 
 def remembered_step_seconds() -> float:

@@ -93,17 +93,33 @@ class Muon(torch.optim.Optimizer):
                 p.add_((step.mT if turned else step).reshape(p.shape))
 
     def _vectors(self, pairs: list[tuple[Tensor, Tensor]], lr, betas: tuple[float, float], eps: float) -> None:
-        """AdamW's steps, after the decay. (torch keeps a state called "step" on the CPU, so it is called "count".)"""
-        for p, grad in pairs:
-            state = self.state[p]
-            if not state:
-                state |= {"count": torch.zeros((), device=p.device), "first_moment": torch.zeros_like(p),
-                          "second_moment": torch.zeros_like(p)}
-            count = state["count"].add_(1)
-            ahead = state["first_moment"].lerp_(grad, 1 - betas[0]).lerp(grad, 1 - betas[0])
-            second = state["second_moment"].lerp_(grad.square(), 1 - betas[1])
-            size = (second / (1 - torch.pow(betas[1], count))).sqrt_().add_(eps)
-            p.add_(ahead / size * (-lr / (1 - torch.pow(betas[0], count))))
+        """AdamW's steps, after the decay. (torch keeps a state called "step" on the CPU, so it is called "count".)
+
+        All tensors in one call of each kind: norms are many and small, and a GPU waits longer for names than for work.
+        """
+        if not pairs:
+            return
+        params, grads = map(list, zip(*pairs, strict=True))
+        counts, first, second = map(list, zip(*map(self._averages, params), strict=True))
+        torch._foreach_add_(counts, 1)
+        torch._foreach_lerp_(first, grads, 1 - betas[0])
+        torch._foreach_mul_(second, betas[1])
+        torch._foreach_addcmul_(second, grads, grads, 1 - betas[1])
+        counted = torch.stack(counts)  # one number a tensor
+        sizes = torch._foreach_div(second, list((1 - torch.pow(betas[1], counted)).unbind()))
+        torch._foreach_sqrt_(sizes)
+        torch._foreach_add_(sizes, eps)
+        steps = torch._foreach_div(torch._foreach_lerp(first, grads, 1 - betas[0]), sizes)
+        torch._foreach_mul_(steps, list((-lr / (1 - torch.pow(betas[0], counted))).unbind()))
+        torch._foreach_add_(params, steps)
+
+    def _averages(self, p: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What is kept of a vector: the count of its steps, and the running means of its gradient and of the square."""
+        state = self.state[p]
+        if not state:
+            state |= {"count": torch.zeros((), device=p.device), "first_moment": torch.zeros_like(p),
+                      "second_moment": torch.zeros_like(p)}
+        return state["count"], state["first_moment"], state["second_moment"]
 
 
 def with_gradients(optimizer: torch.optim.Optimizer) -> Iterator[tuple[dict, list[Tensor], list[Tensor]]]:

@@ -1,14 +1,18 @@
-"""Figures from arrays, in one style for the whole series. The only module that imports matplotlib."""
+"""Figures from arrays, in one style for the whole series; `figures` has those of single notebooks."""
 
 import base64
 import io
-from typing import Any
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
 
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 from torch import Tensor
 
+P = ParamSpec("P")
+R = TypeVar("R")
 # Okabe-Ito colours: told apart by colour-blind readers and by their lightness in print.
 COLORS = {
     "raw pixels": "#999999",
@@ -34,7 +38,15 @@ STYLE: dict[Any, Any] = {
     "legend.frameon": False,
     "axes.prop_cycle": plt.cycler(color=["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]),
 }
-plt.rcParams.update(STYLE)
+
+
+def styled(draw: Callable[P, R]) -> Callable[P, R]:
+    """The function, drawing in the series' style; the reader's own figures keep theirs."""
+    @wraps(draw)
+    def inside(*args: P.args, **options: P.kwargs) -> R:
+        with plt.rc_context(STYLE):
+            return draw(*args, **options)
+    return inside
 
 
 def array(x) -> np.ndarray:
@@ -42,6 +54,7 @@ def array(x) -> np.ndarray:
     return x.detach().float().cpu().numpy() if isinstance(x, Tensor) else np.asarray(x)
 
 
+@styled
 def show(figure: Figure, alt: str) -> None:
     """Show a figure in a notebook with a text for readers who cannot see it, and close it.
 
@@ -65,6 +78,7 @@ def picture(ax: plt.Axes, image: Tensor, title: str = "") -> None:
     ax.axis("off")
 
 
+@styled
 def image_grid(rows: list[Tensor], row_titles: list[str] | None = None, column_titles: list[str] | None = None,
                title: str = "", size: float = 0.95) -> Figure:
     """Rows of images, each (N, C, H, W), with a title for every row or column."""
@@ -83,6 +97,7 @@ def image_grid(rows: list[Tensor], row_titles: list[str] | None = None, column_t
     return figure
 
 
+@styled
 def spectrum(ax: plt.Axes, spectra: dict[str, Tensor], title: str = "") -> None:
     """Eigenvalues (D,) of one or more clouds, descending, on a log axis."""
     for name, eigvals in spectra.items():
@@ -92,15 +107,37 @@ def spectrum(ax: plt.Axes, spectra: dict[str, Tensor], title: str = "") -> None:
     ax.legend()
 
 
+def guess(ax: plt.Axes, x: float | None, y: float | None) -> None:
+    """The reader's guess as a hollow diamond, labelled once for the legend; None for either: no guess was made."""
+    if x is not None and y is not None:
+        label = "your guess" if "your guess" not in ax.get_legend_handles_labels()[1] else None
+        ax.plot(x, y, "D", markersize=9, markerfacecolor="none", markeredgecolor="#000000", linestyle="",
+                zorder=5, label=label)
+
+
+@styled
 def bars(ax: plt.Axes, values: dict[str, float], xlabel: str, title: str = "",
-         errors: dict[str, float] | None = None) -> None:
-    """One horizontal bar per name, in the name's colour, with its value written at its end."""
+         errors: dict[str, float] | None = None, guesses: dict[str, float | None] | None = None) -> None:
+    """One horizontal bar per name, in the name's colour, its value at its end and the reader's guess, if any, on it."""
     names = list(values)
     error = [errors.get(name, 0) for name in names] if errors else None
     ax.barh(names, [values[n] for n in names], xerr=error, color=[COLORS.get(n, "#0072B2") for n in names])
     for i, name in enumerate(names):
         ax.text(values[name] + (errors or {}).get(name, 0), i, f" {values[name]:.1f}", va="center")
+        guess(ax, (guesses or {}).get(name), i)
+    if any(value is not None for value in (guesses or {}).values()):
+        ax.legend(loc="lower right")
     ax.invert_yaxis()
     ax.grid(axis="y", visible=False)
     ax.margins(x=0.12)
     ax.set(xlabel=xlabel, title=title)
+
+
+@styled
+def board(rows: list[dict], spectra: dict[str, Tensor]) -> Figure:
+    """The scoreboard of `scoreboard.make`: spectra of the embeddings, and probes with their standard errors."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
+    spectrum(left, spectra, "Without a regularizer the embeddings shrink to a point")
+    values, errors = ({row["name"]: row[field] for row in rows} for field in ("probe", "error"))
+    bars(right, values, "linear probe, % of test images", "What the features are worth", errors)
+    return figure

@@ -29,6 +29,11 @@ def features(encoder: nn.Module, images: Tensor, batch_size: int = 128) -> Tenso
         return in_batches(encoder, encoder, check_images(images), batch_size)
 
 
+def mirrored_features(encoder: nn.Module, images: Tensor, batch_size: int = 128) -> Tensor:
+    """The mean of an image's features and of its mirror image's, (N, F): two looks at each image, not one."""
+    return (features(encoder, images, batch_size) + features(encoder, images.flip(3), batch_size)) / 2
+
+
 def raw_pixels(images: Tensor) -> Tensor:
     """The baseline that learns nothing: pixel values as features, (N, C*H*W)."""
     return to_float(check_images(images)).flatten(1)
@@ -225,6 +230,17 @@ def accuracy(scores: Tensor, y: Tensor) -> float:
     if y.shape != scores.shape[:1]:
         raise InputError("y", tuple(y.shape), f"({len(scores)},), one label of each row of scores")
     return 100 * (scores.argmax(dim=1) == y).float().mean().item()
+
+
+def standard_error(percent: float, N: int) -> float:
+    """Of an accuracy on N test images, in percent: sqrt(p (1 - p) / N).
+
+    How far another draw of N test images would move it, not how far another training would.
+    """
+    check_count(N, "N")
+    if not 0 <= percent <= 100:
+        raise InputError("percent", percent, "an accuracy from 0 to 100")
+    return math.sqrt(percent * (100 - percent) / N)
 
 
 class OnlineProbe(nn.Module):

@@ -20,7 +20,7 @@ class Recipe:
 
 # Two CPU cores, the embedded digits: the notebooks' recipe, chosen on a validation split.
 LAPTOP = TrainConfig(dobs=3, dstc=128, stride=2, projector="512-512-256", loss_type="none",
-                     batch_size=256, epochs=8, lr=3e-3)
+                     batch_size=128, epochs=4, optimizer="muon", lr=1e-2)
 # Two CPU cores, CIFAR-10, so many minutes: a wider encoder, Muon, four views. What was tried is in assets/search.jsonl.
 CIFAR = TrainConfig(dobs=3, henc=48, dstc=384, stride=2, views=4, batch_size=64, optimizer="muon", lr=5e-3)
 CIFAR_VICREG = replace(CIFAR, projector="512-512-512", loss_type="vicreg", var_loss_weight=50)

@@ -19,19 +19,22 @@ from .spectra import collapse_report, effective_rank, eigenvalues
 from .train import fit
 
 ORDER = ("raw pixels", "untrained", "collapsed", "VICReg", "SIGReg", "supervised")
-FIELDS = {"name": str, "probe": float, "effective_rank": float, "dimensions": float, "seconds": float, "state": str}
+FIELDS = {"name": str, "probe": float, "error": float, "effective_rank": float, "dimensions": float,
+          "seconds": float, "state": str}
 LOSS_TYPES = {"collapsed": "none", "VICReg": "vicreg", "SIGReg": "bcs"}
 
 
 def row(name: str, train_h: Tensor, test_h: Tensor, images: data.Dataset,
         seconds: float = 0.0, z: Tensor | None = None) -> dict:
-    """One line: probe accuracy (percent) and effective rank of features h (N, F), seconds of training.
+    """One line: probe accuracy (percent) with its standard error and effective rank of features h (N, F), seconds.
 
-    With embeddings z (N, D) of the test images also the state the collapse report gives them.
+    With embeddings z (N, D) of the test images, of a trained model, also the state the collapse report gives them.
     """
+    percent = probe.linear_probe(train_h, images.train_labels, test_h, images.test_labels)
     return {
         "name": name,
-        "probe": probe.linear_probe(train_h, images.train_labels, test_h, images.test_labels),
+        "probe": percent,
+        "error": probe.standard_error(percent, len(test_h)),
         "effective_rank": effective_rank(test_h),
         "dimensions": test_h.shape[1],
         "seconds": seconds,
@@ -74,15 +77,16 @@ def _is_row(line) -> bool:
 
 
 def _file(images: data.Dataset) -> Path:
-    return cache_folder() / f"runs-{images.name}-{budget().name}.json"
+    work = budget()
+    return cache_folder() / f"runs-{images.name}-{work.name}{f'-seed-{work.seed}' if work.seed else ''}.json"
 
 
 def table(board: list[dict]) -> str:
-    """The rows as aligned text."""
-    head = f"{'features':<12} {'linear probe':>12} {'effective rank':>16} {'training':>10}  embeddings"
+    """The rows as aligned text; behind ± the standard error of a test on so many images."""
+    head = f"{'features':<12} {'linear probe':>14} {'effective rank':>16} {'training':>10}  embeddings"
     return "\n".join([head, *(
-        f"{line['name']:<12} {line['probe']:>10.1f} % {line['effective_rank']:>9.1f} of {line['dimensions']:<4} "
-        f"{line['seconds']:>7.0f} s  {line['state']}" for line in board)])
+        f"{line['name']:<12} {line['probe']:>6.1f} ± {line['error']:.1f} % {line['effective_rank']:>9.1f} of "
+        f"{line['dimensions']:<4} {line['seconds']:>7.0f} s  {line['state']}" for line in board)])
 
 
 def make(images: data.Dataset, budget: Budget) -> tuple[list[dict], dict[str, Tensor]]:
@@ -90,7 +94,8 @@ def make(images: data.Dataset, budget: Budget) -> tuple[list[dict], dict[str, Te
     pixels = probe.raw_pixels(images.train_images), probe.raw_pixels(images.test_images)
     board, spectra = [row("raw pixels", *pixels, images)], {}
     for name in ("untrained", *LOSS_TYPES):
-        config = recipe(f"laptop-{LOSS_TYPES.get(name, 'none')}", epochs=budget.epochs, batch_size=budget.batch_size)
+        config = recipe(f"laptop-{LOSS_TYPES.get(name, 'none')}", epochs=budget.epochs,
+                        batch_size=budget.batch_size, seed=budget.seed)
         started = time.perf_counter()
         if name == "untrained":
             model = build_model(config, *images.statistics()).to(images.train_images.device)
@@ -119,13 +124,8 @@ def main() -> None:
     images = data.load("digits").limited(work.train_images, work.test_images).to(pick_device())
     board, spectra = make(images, work)
     print("\n" + table(board))
-    figure, (left, right) = plots.plt.subplots(1, 2, figsize=(11, 4))
-    plots.spectrum(left, spectra, "Without a regularizer the embeddings shrink to a point")
-    scores = {line["name"]: line["probe"] for line in board}
-    plots.bars(right, scores, "linear probe, % of test images", "What the features are worth")
     out.mkdir(parents=True, exist_ok=True)
-    figure.tight_layout()
-    figure.savefig(out / "scoreboard.png")
+    plots.board(board, spectra).savefig(out / "scoreboard.png", bbox_inches="tight")
     save_json({"rows": board, "environment": environment() | {"budget": work.name}}, out / "scoreboard.json")
     print(f"\nsaved {out / 'scoreboard.json'} and {out / 'scoreboard.png'}")
 

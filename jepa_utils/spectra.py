@@ -92,7 +92,7 @@ def within_image_share(z: Tensor) -> float:
 class CollapseReport:
     """The state of a cloud of embeddings, and the figures that decide it."""
 
-    state: str  # healthy, dimensional collapse or complete collapse
+    state: str  # healthy, or dimensional, scale or complete collapse
     std: float  # mean over dimensions of the standard deviation over images
     relative_std: float  # spread over images / root mean square length: scale-free
     effective_rank: float  # see `effective_rank`
@@ -103,20 +103,21 @@ class CollapseReport:
                 f"effective rank {self.effective_rank:.1f} of {self.dimensions}")
 
 
-COMPLETE_STD = 0.1  # of the scale that the embeddings should have
 COMPLETE_RELATIVE_STD = 0.05
+SCALE_STD = 0.1  # of the scale that the embeddings should have
 DIMENSIONAL_RANK = 0.15  # share of the dimensions
 
 
 def collapse_report(z: Tensor, scale: float | None = 1.0) -> CollapseReport:
-    """Name the state of z (N, D) by its scale and its rank.
+    """Name the state of z (N, D), the first of these that applies.
 
-    Complete collapse: images hardly differ: the mean std is under COMPLETE_STD * scale, or the
-    spread under COMPLETE_RELATIVE_STD of the length. Dimensional collapse: they differ, but the
-    effective rank is under DIMENSIONAL_RANK * min(N, D). Healthy: neither.
+    Complete collapse: all images get nearly the same vector, their spread is under
+    COMPLETE_RELATIVE_STD of its length. Scale collapse: they differ, but the mean std is under
+    SCALE_STD * scale, so the cloud shrank towards 0. Dimensional collapse: the effective rank is
+    under DIMENSIONAL_RANK * min(N, D). Healthy: none of them.
 
-    `scale` is the std that healthy embeddings have: 1 for `z`, which the regularizers hold there;
-    None for features `h`, whose scale nothing fixes.
+    `scale` is the std that the loss asks for: 1 for `z` under a regularizer. None where nothing asks
+    for any: features `h`, and embeddings of a network that no loss has touched.
     """
     if scale is not None and not 0 < scale < float("inf"):
         raise InputError("scale", scale, "a positive number, or None where nothing fixes the scale")
@@ -126,8 +127,10 @@ def collapse_report(z: Tensor, scale: float | None = 1.0) -> CollapseReport:
     length = z.square().sum(dim=1).mean().sqrt()
     relative = (std.square().sum().sqrt() / length.clamp(min=1e-300)).item()
     rank = effective_rank(z)
-    if relative < COMPLETE_RELATIVE_STD or (scale is not None and std.mean() < COMPLETE_STD * scale):
+    if relative < COMPLETE_RELATIVE_STD:
         state = "complete collapse"
+    elif scale is not None and std.mean() < SCALE_STD * scale:
+        state = "scale collapse"
     elif rank < DIMENSIONAL_RANK * min(N, D):
         state = "dimensional collapse"
     else:

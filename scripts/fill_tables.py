@@ -36,7 +36,7 @@ def scoreboard(board: dict) -> str:
     for r in board["rows"]:
         seconds = f"{r['seconds']:.0f}" if r["seconds"] else ""
         rank = f"{r['effective_rank']:.0f} of {r['dimensions']}"
-        lines.append(f"| {r['name']} | {r['probe']:.1f} | {rank} | {seconds} | {r['state']} |")
+        lines.append(f"| {r['name']} | {r['probe']:.1f} ± {r['error']:.1f} | {rank} | {seconds} | {r['state']} |")
     machine = board["environment"]
     computer = f"{machine['hardware']}, {machine['threads']} threads, {machine['precision']}"
     return "\n".join(lines) + f"\n\n{computer}, budget {machine['budget']}, seed 0."
@@ -46,16 +46,19 @@ def results(rows: list[dict], planned: list[dict]) -> str:
     """The results table; last the runs that have not been made."""
     rows = sorted(rows, key=lambda r: statistics.mean(r["minutes"]))
     missing = [p for p in planned if p["name"] not in {r["name"] for r in rows}]
-    lines = ["| row | encoder, loss | epochs | linear probe, % | minutes | seeds | hardware |",
-             "| --- | --- | --- | --- | --- | --- | --- |"]
+    lines = ["| row | encoder, loss | epochs | linear probe, % | with mirror images, % | minutes | seeds | hardware |",
+             "| --- | --- | --- | --- | --- | --- | --- | --- |"]
     for r in rows:
         seeds = ", ".join(map(str, r["seeds"]))
+        values = r.get("linear_probe_mirrored", [])
+        mirrored = spread(values, 1) if len(values) == len(r["seeds"]) else ""  # rows of before know none, or of some
         lines.append(
             f"| {r['name']} | {ENCODERS[r['encoder']]}, {NAMES[r['loss']]} | {r['epochs']} | "
-            f"{spread(r['linear_probe'], 1)} | {spread(r['minutes'], 1)} | {seeds} | {r['device']}: {r['hardware']} |")
+            f"{spread(r['linear_probe'], 1)} | {mirrored} | {spread(r['minutes'], 1)} | {seeds} | "
+            f"{r['device']}: {r['hardware']} |")
     for p in missing:
         lines.append(
-            f"| {p['name']} | {ENCODERS[p['encoder']]}, {NAMES[p['loss']]} | {p['epochs']} | not run | "
+            f"| {p['name']} | {ENCODERS[p['encoder']]}, {NAMES[p['loss']]} | {p['epochs']} | not run |  | "
             f"estimated {p['estimated_minutes']:.0f} |  | cuda: {p['assumed']} |")
     return "\n".join(lines)
 

@@ -33,6 +33,7 @@ def arrow(ax, start, end, text="", color=INK, style="-") -> None:
     ax.text(x, y + 0.13, text, ha="center", va="bottom", color=color, fontsize=11)
 
 
+@plots.styled
 def architecture(images: data.Dataset) -> None:
     """Views, encoder, projector, predictor, losses; the probe on the side."""
     figure, ax = plots.plt.subplots(figsize=(10, 3.8))
@@ -90,6 +91,7 @@ def recorded_spectra(images: data.Dataset, steps: int, every: int = 5) -> list[t
     return frames
 
 
+@plots.styled
 def spectrum_gif(images: data.Dataset, steps: int = 100) -> None:
     frames = recorded_spectra(images, steps)
     figure, ax = plots.plt.subplots(figsize=(7, 3.6), dpi=80)

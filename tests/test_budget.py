@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 from types import SimpleNamespace
 
 import numpy as np
@@ -283,3 +284,32 @@ def test_it_trains_the_recipe_of_the_notebooks_and_leaves_the_random_numbers_alo
     assert torch.equal(torch.get_rng_state(), before[0])
     assert (random.getstate(), np.random.get_state()[1].tolist()) == before[1:]  # noqa: NPY002
     assert steps == [((2, 128, 3, 32, 32), 1.0, True, True)] * 5
+
+
+# -------------------------------------------------------------------------------------------- JEPA_SEED
+
+
+def test_a_seed_moves_all_seeds_and_nothing_else(monkeypatch):
+    monkeypatch.setenv("JEPA_BUDGET", "quick-4")
+    plain = budget.budget()
+    monkeypatch.setenv("JEPA_SEED", "5")
+    moved = budget.budget()
+    assert (plain.seed, plain.seeds) == (0, (0, 1, 2))
+    assert (moved.seed, moved.seeds) == (5, (5, 6, 7))
+    assert vars(moved) | {"seeds": plain.seeds} == vars(plain)
+
+
+@pytest.mark.parametrize("seed", ["-1", "1.5", "one", "²", "1000001"])
+def test_a_seed_that_is_none_is_refused_by_name(monkeypatch, seed):
+    monkeypatch.setenv("JEPA_BUDGET", "smoke")
+    monkeypatch.setenv("JEPA_SEED", seed)
+    with pytest.raises(InputError, match=rf"JEPA_SEED: '?{re.escape(seed)}"):
+        budget.budget()
+
+
+def test_rows_of_another_seed_are_kept_apart(monkeypatch):
+    monkeypatch.setenv("JEPA_BUDGET", "smoke")
+    images = SimpleNamespace(name="digits")
+    files = [scoreboard._file(images)]
+    monkeypatch.setenv("JEPA_SEED", "1")
+    assert scoreboard._file(images) not in files

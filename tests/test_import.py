@@ -8,7 +8,8 @@ import sys
 import pytest
 from conftest import ROOT
 
-MODULES = sorted(f"jepa_utils.{path.stem}" for path in (ROOT / "jepa_utils").glob("[a-z]*.py"))
+MODULES = sorted(".".join(path.relative_to(ROOT).with_suffix("").parts)
+                 for path in (ROOT / "jepa_utils").rglob("[a-z]*.py"))
 
 CODE = """
 import ctypes, importlib, json, random, sys

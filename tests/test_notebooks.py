@@ -7,11 +7,13 @@ import nbformat
 import pytest
 from series import PATHS, ROOT, namespace, read, solutions, tagged
 
+from jepa_utils.claims import HOLDS
+
 REPOSITORY = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["urls"]["repository"]
 SECTIONS = ("## The scoreboard", "## Exercises", "## What you have learned", "**References.**")
 
 SERIES = ("01_data_augmentation", "02_encoder_and_predictor", "03_collapse", "04_vicreg", "05_sigreg",
-          "06_training_at_full_scale", "07_linear_probe_and_beyond")
+          "05b_sigreg_in_depth", "06_training_at_full_scale", "07_linear_probe_and_beyond")
 
 every_notebook = pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
 
@@ -53,7 +55,7 @@ def test_it_was_executed_in_order_from_a_fresh_kernel_without_errors_or_warnings
 def test_it_opens_with_title_reason_badge_objectives_and_times(path):
     cells = read(path).cells
     first = "\n".join(cell.source for cell in cells[: cells.index(code_cells(read(path))[0])])
-    assert first.startswith(f"# {path.name[:2]} · ")
+    assert first.startswith(f"# {path.stem.split('_')[0]} · ")
     owner = REPOSITORY.removeprefix("https://github.com/")
     assert f"https://colab.research.google.com/github/{owner}/blob/main/notebooks/{path.name}" in first
     assert f"https://kaggle.com/kernels/welcome?src={REPOSITORY}/blob/main/notebooks/{path.name}" in first
@@ -79,13 +81,51 @@ def test_the_reader_predicts_before_the_cell_that_decides(path):
 
 
 @every_notebook
-def test_cells_are_short(path):
+def test_cells_are_short_and_fit_the_page(path):
     notebook = read(path)
     for cell in code_cells(notebook):
-        assert len(cell.source.splitlines()) <= 25 or "imports" in cell.metadata.get("tags", []), cell.source
+        tags = set(cell.metadata.get("tags", []))
+        if not tags & {"bootstrap", "imports"}:
+            lines = cell.source.splitlines()
+            assert len(lines) <= (20 if tags & {"taught", "exercise", "check"} else 15), cell.source
+            assert max(map(len, lines)) <= 100, cell.source
     for cell in prose_cells(notebook):
         words = re.sub(r"```.*?```|\$\$.*?\$\$|\(https?://[^)]*\)", "", cell.source, flags=re.S).split()
-        assert len(words) <= 170, (len(words), cell.source)
+        assert len(words) <= 150, (len(words), cell.source)
+
+
+@every_notebook
+def test_figures_are_drawn_by_named_functions(path):
+    for cell in code_cells(read(path)):
+        assert not re.search(r"\bplt\b|\.subplots\(|matplotlib", cell.source), cell.source
+
+
+@every_notebook
+def test_guesses_are_left_to_the_reader_and_reach_a_figure_or_a_line(path):
+    notebook = read(path)
+    guesses = tagged(notebook, "guess")
+    assert guesses
+    rest = "\n".join(cell.source for cell in code_cells(notebook) if "guess" not in cell.metadata.get("tags", []))
+    for source in guesses:
+        names = {}
+        exec(source, names)
+        (name, value), = ((n, v) for n, v in names.items() if n.startswith("my_guess"))
+        assert all(not each for each in (value.values() if isinstance(value, dict) else [value]))
+        assert re.search(rf"\b{name}\b", rest), name
+
+
+@every_notebook
+def test_its_claims_are_checked_on_its_own_run(path):
+    (cell,) = [cell for cell in code_cells(read(path)) if "claims" in cell.metadata.get("tags", [])]
+    said = "".join(output.get("text", "") for output in cell.outputs).splitlines()
+    assert len(said) >= 3
+    assert all(line.startswith(HOLDS) for line in said)
+
+
+@every_notebook
+def test_questions_at_the_end_have_folded_answers(path):
+    (cell,) = [cell for cell in prose_cells(read(path)) if "**Ask yourself.**" in cell.source]
+    assert "<details><summary>Answer" in cell.source
 
 
 @every_notebook

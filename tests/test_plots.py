@@ -21,9 +21,13 @@ def plots():
 
 @pytest.fixture
 def figure(plots):
-    figure, ax = plots.plt.subplots(figsize=(2, 1))
-    ax.plot([0, 1], [0, 1])
-    return figure
+    @plots.styled
+    def draw():
+        figure, ax = plots.plt.subplots(figsize=(2, 1))
+        ax.plot([0, 1], [0, 1])
+        return figure
+
+    return draw()
 
 
 @pytest.fixture
@@ -87,3 +91,32 @@ def test_the_bundle_goes_to_display_as_it_is(monkeypatch, plots, figure):
     assert type(bundle) is dict
     assert {type(value) for value in bundle.values()} == {str}
     assert options == {"raw": True, "metadata": {"image/png": {"alt": ALT}}}
+
+
+def test_a_figure_of_ours_has_our_style_and_leaves_the_reader_his(plots):
+    before = dict(plots.plt.rcParams)
+
+    @plots.styled
+    def draw():
+        return plots.plt.rcParams["axes.grid"], plots.plt.rcParams["figure.dpi"]
+
+    assert draw() == (True, 110)
+    assert dict(plots.plt.rcParams) == before
+
+
+def test_a_guess_is_a_hollow_mark_named_once_and_none_is_nothing(plots):
+    _, ax = plots.plt.subplots()
+    plots.guess(ax, None, 1)
+    assert not ax.lines
+    plots.guess(ax, 50, 0)
+    plots.guess(ax, 60, 1)
+    assert [line.get_xydata().tolist() for line in ax.lines] == [[[50, 0]], [[60, 1]]]
+    assert {line.get_markerfacecolor() for line in ax.lines} == {"none"}
+    assert ax.get_legend_handles_labels()[1] == ["your guess"]
+
+
+def test_bars_show_the_guesses_that_were_made(plots):
+    _, ax = plots.plt.subplots()
+    plots.bars(ax, {"VICReg": 80.0, "SIGReg": 70.0}, "percent", guesses={"VICReg": None, "SIGReg": 90})
+    assert [line.get_xydata().tolist() for line in ax.lines] == [[[90, 1]]]
+    assert ax.get_legend() is not None

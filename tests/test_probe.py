@@ -366,3 +366,16 @@ def test_a_constant_channel_of_a_batch_leaves_the_online_probe_finite(value):
 
 def test_the_smallest_split_has_one_image_on_either_side():
     assert [len(part) for part in probe.validation_split(2, 0.9)] == [1, 1]
+
+
+@pytest.mark.parametrize(("share", "N"), [(0.8, 2000), (0.1, 500), (0.5, 10_000)])
+def test_the_standard_error_is_the_spread_of_accuracies_over_test_sets(share, N):
+    drawn = np.random.default_rng(0).binomial(N, share, size=20_000) / N
+    assert probe.standard_error(100 * share, N) == pytest.approx(100 * drawn.std(), rel=0.03)
+
+
+@pytest.mark.parametrize(("percent", "N", "name"), [
+    (101, 10, "percent"), (-1, 10, "percent"), (float("nan"), 10, "percent"), (50, 0, "N"), (50, 2.5, "N")])
+def test_a_standard_error_of_nonsense_is_refused(percent, N, name):
+    with pytest.raises(InputError, match=rf"^{name}: "):
+        probe.standard_error(percent, N)

@@ -6,7 +6,8 @@ import torch
 from jepa_utils import runtime, scoreboard
 from jepa_utils.data import Dataset
 
-ROW = {"name": "VICReg", "probe": 80.1, "effective_rank": 74.0, "dimensions": 128, "seconds": 28.0, "state": "healthy"}
+ROW = {"name": "VICReg", "probe": 80.1, "error": 0.9, "effective_rank": 74.0, "dimensions": 128, "seconds": 28.0,
+       "state": "healthy"}
 DAMAGED = {
     "empty": b"", "cut short": b'[{"name": "VICReg", "pro', "no text": b"\xff\xfe\x00", "no list": b'{"rows": []}',
     "other lists": b"[1, 2]", "rows of another version": b'[{"name": "VICReg", "probe": 80.1}]',

@@ -101,7 +101,7 @@ def test_within_image_share_when_views_say_nothing_of_their_image():
     assert spectra.within_image_share(torch.ones(2, 50, 4)) == 0  # nothing varies at all
 
 
-HEALTHY, DIMENSIONAL, COMPLETE = "healthy", "dimensional collapse", "complete collapse"
+HEALTHY, DIMENSIONAL, SCALE, COMPLETE = "healthy", "dimensional collapse", "scale collapse", "complete collapse"
 
 
 @pytest.mark.parametrize(("z", "scale", "state"), [
@@ -112,13 +112,14 @@ HEALTHY, DIMENSIONAL, COMPLETE = "healthy", "dimensional collapse", "complete co
     (line() + 1e-4 * isotropic(), 1.0, DIMENSIONAL),
     (line(D=128), None, DIMENSIONAL),
     (0.2 * isotropic(), 1.0, HEALTHY),
-    (0.05 * isotropic(), 1.0, COMPLETE),  # by scale
+    (0.05 * isotropic(), 1.0, SCALE),
     (0.05 * isotropic(), 0.1, HEALTHY),
-    (isotropic(), 20.0, COMPLETE),
+    (isotropic(), 20.0, SCALE),
     (0.05 * isotropic(), None, HEALTHY),  # the scale of features is free
-    (1e-6 * line(), 1.0, COMPLETE),
+    (1e-6 * line(), 1.0, SCALE),  # and flat as well: the graver name
     (1e-6 * line(), None, DIMENSIONAL),
-    (isotropic() + 100, 1.0, COMPLETE),  # by relative spread
+    (isotropic() + 100, 1.0, COMPLETE),  # beside their length, images hardly differ
+    (0.001 * isotropic() + 0.1, 1.0, COMPLETE),
     (isotropic() + 100, None, COMPLETE),
     (isotropic() + 10, None, HEALTHY),
     (torch.zeros(32, 8), 1.0, COMPLETE),

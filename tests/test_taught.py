@@ -37,6 +37,8 @@ TAUGHT = {
     "adjust_saturation": ("augment", [lambda: (pictures(), torch.tensor([0.0, 0.5, 1.0, 1.7]))]),
     "ResidualBlock": ("encoders", [lambda: (3, 3, 1), lambda: (3, 8, 2)]),
     "resnet5": ("encoders", [lambda: (3, 8, 4), lambda: (3, 8, 4, (2, 2, 2))]),
+    "WhiteningConv": ("encoders", [lambda: (3, 8)]),
+    "whitenet": ("encoders", [lambda: (3, 8, 16), lambda: (3,)]),
     "prediction": ("losses", [lambda: (z(1, 8, 5, seed=1), z(2, 8, 5)), lambda: (z(3, 8, 5, seed=1), z(3, 8, 5))]),
     "invariance": ("losses", [lambda: (z(2, 8, 5),), lambda: (z(4, 8, 5),)]),
     "eigenvalues": ("spectra", [lambda: (z(20, 5) * torch.tensor([5.0, 2, 1, 0.5, 0.1]) + 3,)]),
@@ -114,6 +116,20 @@ def test_taught_code_agrees_with_the_module(name):
         expected_values, expected_gradients = value_and_gradients(ours, arguments(), name)
         torch.testing.assert_close(values, expected_values, rtol=1e-5, atol=1e-6)
         torch.testing.assert_close(gradients, expected_gradients, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("c_out", [8, 112])  # fewer filters than directions, and more
+def test_the_taught_stem_starts_from_the_same_filters(c_out):
+    from jepa_utils.encoders import WhiteningConv
+
+    stems = [namespace(read(taught_names()["WhiteningConv"][0]), "taught")["WhiteningConv"], WhiteningConv]
+    filters = []
+    for stem in stems:
+        torch.manual_seed(0)
+        layer = stem(3, c_out)
+        layer.whiten(pictures(64, 32))
+        filters.append(layer.weight)
+    torch.testing.assert_close(*filters, rtol=1e-5, atol=1e-6)
 
 
 def test_the_taught_train_step_makes_the_same_update():

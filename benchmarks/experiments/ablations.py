@@ -35,7 +35,8 @@ PANELS = {
     "views per image and step": {
         method: {f"{v}": {"views": v, "epochs": VIEWS // v} for v in (2, 4, 8)} for method in ("VICReg", "SIGReg")},
 }
-BASE = {"epochs": VIEWS // 2, "batch_size": 128}
+# AdamW: these were measured before the recipes took Muon.
+BASE = {"epochs": VIEWS // 2, "batch_size": 128, "optimizer": "adamw", "lr": 3e-3}
 LOSS = {"VICReg": "vicreg", "SIGReg": "bcs"}
 
 
@@ -62,6 +63,7 @@ def find(runs: list[dict], method: str, changes: dict, seed: int) -> dict | None
     return next((run for run in same if recipe(f"laptop-{run['loss']}", **run["changes"]) == wanted), None)
 
 
+@plots.styled
 def draw(runs: list[dict], path: Path) -> None:
     """One panel for each question: mean over seeds with one standard deviation, open marks where z collapsed."""
     figure, axes = plots.plt.subplots(2, 3, figsize=(11, 6.4), layout="constrained")

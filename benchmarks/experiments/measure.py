@@ -47,7 +47,7 @@ def main() -> None:
         if seed in row["seeds"]:
             continue
         metrics, config = run(words, seed, options.runs / f"{options.name}-{seed}")
-        machine = metrics["environment"]
+        machine, mirrored = metrics["environment"], row.get("linear_probe_mirrored", [])
         row = {
             "name": options.name, "dataset": metrics["dataset"],
             "loss": metrics["loss_type"], "encoder": metrics["model_type"],
@@ -58,6 +58,8 @@ def main() -> None:
             "minutes": [*row["minutes"], round(metrics["train_seconds"] / 60, 2)],
             "command": command, "date": f"{date.today()}", "torch": machine["torch"],
         }
+        if "linear_probe_mirrored" in metrics:
+            row["linear_probe_mirrored"] = [*mirrored, metrics["linear_probe_mirrored"]]
         save_json(row, path)
         percent, minutes = metrics["linear_probe"], row["minutes"][-1]
         print(f"{options.name} seed {seed}: {percent:.2f} % in {minutes:.1f} min", flush=True)
