@@ -1,9 +1,9 @@
 """How much work a notebook does: one setting, JEPA_BUDGET, read here and nowhere else.
 
 `smoke` runs every code path, for CI. `quick`, the default on every device, promises minutes: the speed
-of a training step is measured once, and a slow device takes the level `quick-4`, a fast one `quick-16`,
-all others `quick-8` (the number is that of epochs). A level can also be asked for by its name. `full`
-takes all images, and hours; nothing chooses it by itself.
+of a training step is measured once; laptops take the level `quick-4`, faster devices `quick-8` or `quick-16`
+(the number is that of epochs). A level can also be asked for by its name. `full` takes all images, and
+hours; nothing chooses it by itself.
 """
 
 import json
@@ -32,8 +32,7 @@ from .runtime import (
 from .threads import choose_threads
 from .train import build_loss, build_optimizer, train_step
 
-REFERENCE = 0.045  # seconds of a step on two cores of an AMD EPYC with bf16, where quick-8 takes the minutes promised
-SLOW, FAST = 1.6, 0.5  # a step that takes this many times the reference, or this share of it, changes the level
+FAST, FASTEST = 0.025, 0.012  # seconds of a step, below which there is time for more; laptops are above, GPUs below
 
 
 @dataclass(frozen=True)
@@ -100,7 +99,7 @@ def first_seed() -> int:
 
 def quick(step_seconds: float) -> Budget:
     """The level of `quick` for a device on which a training step takes `step_seconds`."""
-    epochs = 4 if step_seconds > SLOW * REFERENCE else 16 if step_seconds < FAST * REFERENCE else 8
+    epochs = 16 if step_seconds < FASTEST else 8 if step_seconds < FAST else 4
     reason = f"chosen because a training step takes {1000 * step_seconds:.0f} ms here"
     return replace(BUDGETS[f"quick-{epochs}"], reason=reason)
 
@@ -133,7 +132,7 @@ def step_seconds(device: torch.device, steps: int = 12) -> float:
     """
     keep_freed_memory()
     choose_threads()
-    config = recipe("laptop-vicreg", batch_size=BUDGETS["quick-8"].batch_size)
+    config = recipe("laptop-vicreg", batch_size=BUDGETS["quick-4"].batch_size)
     model = build_model(config).to(device).to(memory_format=torch.channels_last).train()
     loss, optimizer, scaler = build_loss(config), build_optimizer(config, model), grad_scaler(device)
     images = torch.linspace(0, 1, 32 * 32, device=device).view(1, 1, 32, 32)
