@@ -168,18 +168,19 @@ def evaluate(model: JEPA, images: data.Dataset, config: TrainConfig, probe_epoch
 
     With `mirror`, for views that are mirrored as well: also the probe on the mean over image and mirror image.
     """
-    def read(look: Callable) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    Sets = tuple[Tensor, Tensor, Tensor, Tensor]
+
+    def read(look: Callable) -> Sets:
         train_h, test_h = (distributed.spread(lambda x: look(model.encoder, x), part)
                            for part in (images.train_images, images.test_images))
         return train_h, images.train_labels, test_h, images.test_labels
 
+    def linear(sets: Sets) -> float:
+        return round(probe.linear_probe_sgd(*sets, probe_epochs, config.probe_lr, seed=config.seed), 2)
+
     sets, mirrored = read(probe.features), read(probe.mirrored_features) if mirror else None
     if distributed.rank() > 0:
         return {}
-
-    def linear(sets: tuple) -> float:
-        return round(probe.linear_probe_sgd(*sets, probe_epochs, config.probe_lr, seed=config.seed), 2)
-
     test_h = sets[2]
     z = embeddings(model, images.test_images[:2000])
     sample = torch.randperm(len(z), generator=generator(config.seed))[:5000]
