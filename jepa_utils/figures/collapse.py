@@ -163,7 +163,7 @@ def lost(reports: dict[str, CollapseReport], shares: dict[str, float], probes: d
          guesses: dict[str, float | None]) -> None:
     """Where runs lie by std and rank of z, with the regions of the report; beside it how well their views agree."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 4), layout="constrained", width_ratios=(3, 2))
-    smallest = min(5e-4, *(report.std / 2 for report in reports.values()))
+    smallest = min(3e-4, *(report.std / 4 for report in reports.values()))
     _regions(left, smallest)
     for name, report in reports.items():
         rank = 100 * report.effective_rank / report.dimensions
@@ -173,7 +173,7 @@ def lost(reports: dict[str, CollapseReport], shares: dict[str, float], probes: d
                       textcoords="offset points", ha="center", fontsize=9)
     D = reports["VICReg"].dimensions
     guess(left, guesses["std of z"], 100 * guesses["rank of z"] / D if guesses["rank of z"] else None)
-    left.set(xscale="log", xlim=(smallest, 9), ylim=(0, 113), yticks=range(0, 101, 20), xlabel="mean std of z",
+    left.set(xscale="log", xlim=(smallest, 30), ylim=(0, 113), yticks=range(0, 101, 20), xlabel="mean std of z",
              ylabel="effective rank of z, % of D", title="Scale and rank are two questions")
     right.barh(list(shares), [100 * share for share in shares.values()], color=[RUNS[name] for name in shares])
     for i, share in enumerate(shares.values()):

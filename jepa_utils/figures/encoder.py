@@ -58,7 +58,7 @@ def feature_maps(image: Tensor, maps: dict[str, Tensor], count: int = 8) -> None
         x = x[:count, None].float()  # (count, 1, H, W)
         low, high = x.amin(dim=(2, 3), keepdim=True), x.amax(dim=(2, 3), keepdim=True)
         rows.append((x - low) / (high - low).clamp(min=1e-6))
-    figure = image_grid(rows, ["image", *maps], title="Each block halves the sides: less where, more what", size=0.85)
+    figure = image_grid(rows, ["image", *maps], title="Each block halves the sides: fewer places, more at each", size=0.85)
     alt = "One image, then eight gray feature maps each after the stem, after block 1 and, coarser each time, block 2"
     show(figure, alt)
 
@@ -82,7 +82,7 @@ def whitening(filters: Tensor, before: Tensor, after: Tensor) -> None:
         ax.set(xticks=[], yticks=[])
     right.colorbar(shown, ax=panels, label="covariance", shrink=0.8)
     off = _off_diagonal(after)
-    title = f"Size off the diagonal, relative to it: {_off_diagonal(before):.2f}, then {off:.2f}"
+    title = f"Mean size off / on the diagonal: {_off_diagonal(before):.2f} before, {off:.2f} after"
     right.suptitle(title, x=0.01, ha="left", fontsize=12)
     show(figure, f"Small colour patterns, coarse ones first; beside them two covariance matrices: that of a patch's "
                  f"pixels, coloured everywhere, and that of the filters' outputs, {off:.2f} in size off its diagonal")
@@ -146,6 +146,8 @@ def places(errors: dict[str, float], guesses: dict[str, float | None], title: st
     for i, (name, value) in enumerate(errors.items()):
         ax.text(value, i, f" {value:.2f}", va="center")
         guess(ax, guesses.get(name), i)
+    if any(value is not None for value in guesses.values()):
+        ax.legend(loc="lower right")
     ax.axvline(1, color="gray", linestyle=":")
     ax.invert_yaxis()
     ax.grid(axis="y", visible=False)

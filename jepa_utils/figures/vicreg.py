@@ -56,8 +56,8 @@ def clouds(points: Mapping[str, Tensor], covariances: Mapping[str, Tensor],
     figure, axes = plt.subplots(2, len(points), figsize=(9, 4.2), layout="constrained")
     for (name, cloud), (top, bottom) in zip(points.items(), axes.T, strict=True):
         top.scatter(*array(cloud).T, s=4, alpha=0.6, color=BLUE)
-        top.set(**LIMITS)
-        top.set_title("{}\nvariance {:.2f}\ncovariance {:.2f}".format(name, *terms[name]), fontsize=10)
+        top.set(**LIMITS, xlabel="dimension 1")
+        top.set_title("{}\nvariance term {:.2f}\ncovariance term {:.2f}".format(name, *terms[name]), fontsize=9)
         shown = bottom.imshow(array(covariances[name]), cmap="RdBu_r", vmin=-1.5, vmax=1.5)
         bottom.set(xticks=[], yticks=[])
         bottom.grid(visible=False)
