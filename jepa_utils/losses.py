@@ -222,8 +222,8 @@ def center(z: Tensor) -> Tensor:
 def size(z: Tensor, eps: float = 1e-4) -> Tensor:
     """(1 - std)^2, averaged over dimensions and views: 0 where every dimension varies by 1. VISReg's scale term.
 
-    However small the cloud becomes its gradient does not fade, where that of `sigreg` does. The standard deviation
-    is the biased one, sqrt(var + eps^2): at a single point the root itself has no derivative.
+    Its gradient does not fade while the standard deviation is above eps, where that of `sigreg` does. The standard
+    deviation is the biased one, sqrt(var + eps^2): at a single point the root itself has no derivative.
     VISReg (arXiv 2606.02572) eq. 1.
     """
     sizes(z)

@@ -58,7 +58,8 @@ def feature_maps(image: Tensor, maps: dict[str, Tensor], count: int = 8) -> None
         x = x[:count, None].float()  # (count, 1, H, W)
         low, high = x.amin(dim=(2, 3), keepdim=True), x.amax(dim=(2, 3), keepdim=True)
         rows.append((x - low) / (high - low).clamp(min=1e-6))
-    figure = image_grid(rows, ["image", *maps], title="Each block halves the sides: fewer places, more at each", size=0.85)
+    title = "Each block halves the sides: fewer places, more at each"
+    figure = image_grid(rows, ["image", *maps], title=title, size=0.85)
     alt = "One image, then eight gray feature maps each after the stem, after block 1 and, coarser each time, block 2"
     show(figure, alt)
 

@@ -310,7 +310,8 @@ def knobs(results: dict[str, dict[float, float]], untrained: float, guesses: dic
         color = COLORS["SIGReg" if name == "lmbd" else "VICReg"]
         label = f"{'SIGReg' if name == 'lmbd' else 'VICReg'}, {name}"
         ax.semilogx(list(values), list(values.values()), style, marker=marker, label=label, color=color)
-    guess(ax, guesses.get("lmbd"), results["lmbd"][1])
+    _, best = max((percent, factor) for factor, percent in results["lmbd"].items())
+    guess(ax, best, guesses.get("lmbd"))
     ax.axhline(untrained, color=COLORS["untrained"], linewidth=1, label="untrained encoder")
     common = {name: [value for f, value in values.items() if 0.099 < f < 10.1] for name, values in results.items()}
     swing = {name: max(values) - min(values) for name, values in common.items()}
@@ -338,6 +339,6 @@ def cost(widths: Sequence[int], milliseconds: dict[str, list[float]], guesses: d
            title=f"At D = {widths[-1]:,} the D x D matrix takes {times:.1f} times as long as SIGReg")
     ax.set_xticks(widths, [f"{D:,}" for D in widths])
     ax.minorticks_off()
-    ax.legend(fontsize=9)
+    ax.legend(fontsize=9, handlelength=3.5)
     show(figure, f"Milliseconds at {widths[0]} and {widths[-1]:,} dimensions: " + ", ".join(
         f"{name} {values[0]:.1f} and {values[-1]:.1f}" for name, values in milliseconds.items()))

@@ -141,6 +141,7 @@ def staircase(std: Tensor, term: dict[str, Tensor], slope: dict[str, Tensor]) ->
         for name, (color, style) in looks.items():
             ax.plot(array(std), array(values[name]), style, color=color, label=f"computed in {name}")
         ax.set(xlabel="standard deviation of a dimension", ylabel=ylabel)
+        ax.locator_params(axis="x", nbins=4)  # labels of three decimals touch else
     axes[0].legend()
     axes[0].set_title("In bfloat16 the term is a staircase")
     axes[1].set_title(f"{lost['bfloat16']:.1f} % of its gradients vanish")
