@@ -212,9 +212,9 @@ def choosers(runs: list[dict], chosen: dict[str, dict]) -> None:
     for ax, (name, choice) in zip(axes, chosen.items(), strict=True):
         ax.errorbar([run[name] for run in runs], [run["probe"] for run in runs], [run["error"] for run in runs],
                     fmt="o", markersize=7, color=COLORS["SIGReg"], capsize=3)
-        for i, run in enumerate(runs):
-            rate, offset = run["name"].removeprefix("rate "), (6, -14 if i % 2 else 6)
-            ax.annotate(rate, (run[name], run["probe"]), offset, textcoords="offset points", fontsize=9)
+        for run in runs:
+            rate, offset = run["name"].removeprefix("rate "), (9, 4)  # beside the point, outside the ring
+            ax.annotate(rate, (run[name], run["probe"]), offset, textcoords="offset points", va="center", fontsize=9)
         ax.plot(choice[name], choice["probe"], "o", markersize=15, markerfacecolor="none", color=COLORS["collapsed"])
         regrets.append(f"{name} {best - choice['probe']:.1f}")
         ax.set(xlabel=name)
