@@ -12,7 +12,7 @@ import shlex
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime
 from pathlib import Path
@@ -168,27 +168,26 @@ def evaluate(model: JEPA, images: data.Dataset, config: TrainConfig, probe_epoch
 
     With `mirror`, for views that are mirrored as well: also the probe on the mean over image and mirror image.
     """
-    Sets = tuple[Tensor, Tensor, Tensor, Tensor]
+    def features(part: Tensor, flip: bool = False) -> Tensor:
+        return distributed.spread(lambda x: probe.features(model.encoder, x.flip(3) if flip else x), part)
 
-    def read(look: Callable) -> Sets:
-        train_h, test_h = (distributed.spread(lambda x: look(model.encoder, x), part)
-                           for part in (images.train_images, images.test_images))
-        return train_h, images.train_labels, test_h, images.test_labels
-
-    def linear(sets: Sets) -> float:
+    def linear(train_h: Tensor, test_h: Tensor) -> float:
+        sets = train_h, images.train_labels, test_h, images.test_labels
         return round(probe.linear_probe_sgd(*sets, probe_epochs, config.probe_lr, seed=config.seed), 2)
 
-    sets, mirrored = read(probe.features), read(probe.mirrored_features) if mirror else None
+    parts = images.train_images, images.test_images
+    train_h, test_h = map(features, parts)
+    pairs = zip((train_h, test_h), parts, strict=True) if mirror else ()
+    mirrored = [(h + features(part, flip=True)) / 2 for h, part in pairs]
     if distributed.rank() > 0:
         return {}
-    test_h = sets[2]
     z = embeddings(model, images.test_images[:2000])
     sample = torch.randperm(len(z), generator=generator(config.seed))[:5000]
     z = z[sample.to(z.device)]  # of maps, some positions
     return {
-        "linear_probe": linear(sets),
-        **({"linear_probe_mirrored": linear(mirrored)} if mirrored else {}),
-        "knn_probe": round(probe.knn_probe(*sets), 2),
+        "linear_probe": linear(train_h, test_h),
+        **({"linear_probe_mirrored": linear(*mirrored)} if mirrored else {}),
+        "knn_probe": round(probe.knn_probe(train_h, images.train_labels, test_h, images.test_labels), 2),
         "chance": round(100 * images.test_labels.bincount().max().item() / len(test_h), 2),
         "features": asdict(collapse_report(test_h, scale=None)),
         "embeddings": asdict(collapse_report(z)),

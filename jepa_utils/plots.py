@@ -2,15 +2,16 @@
 
 import base64
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
 import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 from torch import Tensor
 
+WIDTH = 8  # inches of a grid of images
 P = ParamSpec("P")
 R = TypeVar("R")
 # Okabe-Ito colours: told apart by colour-blind readers and by their lightness in print.
@@ -78,22 +79,48 @@ def picture(ax: plt.Axes, image: Tensor, title: str = "") -> None:
     ax.axis("off")
 
 
+def headline(figure: Figure | SubFigure, title: str) -> None:
+    """The finding, above all panels of a figure."""
+    figure.suptitle(title, x=0.01, ha="left", fontsize=12)
+
+
+def count_ticks(ax: plt.Axes, counts: Sequence[int]) -> None:
+    """These counts, and no others, written on the x axis."""
+    ax.set_xticks(counts, [f"{n:,}" for n in counts])
+    ax.minorticks_off()
+
+
+def frames(rows: int, widths: list[float], title: str, margin: float = 0.0,
+           above: float = 0.0) -> tuple[Figure, np.ndarray]:
+    """A figure with rows of frames for images: their relative widths, inches to the left of them, and above each row.
+
+    WIDTH inches wide, so that its smallest text stays legible on a page of 800 pixels.
+    """
+    height = rows * ((WIDTH - margin) / sum(widths) + above)
+    figure, axes = plt.subplots(rows, len(widths), figsize=(WIDTH, height + 0.5), squeeze=False, width_ratios=widths)
+    figure.set_layout_engine("constrained", w_pad=0.02, h_pad=0.02, hspace=0, wspace=0)
+    headline(figure, title)
+    for ax in axes.flat:
+        ax.axis("off")
+    return figure, axes
+
+
+def beside(ax: plt.Axes, text: str) -> None:
+    """A label to the left of a frame."""
+    ax.text(-0.1, 0.5, text, transform=ax.transAxes, ha="right", va="center", fontsize=10)
+
+
 @styled
 def image_grid(rows: list[Tensor], row_titles: list[str] | None = None, column_titles: list[str] | None = None,
-               title: str = "", size: float = 0.95) -> Figure:
+               title: str = "") -> Figure:
     """Rows of images, each (N, C, H, W), with a title for every row or column."""
-    columns = max(len(row) for row in rows)
-    figsize = size * columns + 1.2, size * len(rows) + 0.6
-    figure, axes = plt.subplots(len(rows), columns, figsize=figsize, squeeze=False, layout="constrained")
+    widths = [1.0] * max(map(len, rows))
+    figure, axes = frames(len(rows), widths, title, 1.1 if row_titles else 0, 0.2 if column_titles else 0)
     for i, row in enumerate(rows):
-        for j, ax in enumerate(axes[i]):
-            ax.axis("off")
-            if j < len(row):
-                picture(ax, row[j], column_titles[j] if column_titles and i == 0 else "")
+        for j, image in enumerate(row):
+            picture(axes[i, j], image, column_titles[j] if column_titles and i == 0 else "")
         if row_titles:
-            axes[i, 0].text(-0.15, 0.5, row_titles[i], transform=axes[i, 0].transAxes,
-                            ha="right", va="center", fontsize=9)
-    figure.suptitle(title, x=0.01, ha="left", fontsize=12)
+            beside(axes[i, 0], row_titles[i])
     return figure
 
 
@@ -108,11 +135,12 @@ def spectrum(ax: plt.Axes, spectra: dict[str, Tensor], title: str = "") -> None:
 
 
 def guess(ax: plt.Axes, x: float | None, y: float | None) -> None:
-    """The reader's guess as a hollow diamond, labelled once for the legend; None for either: no guess was made."""
+    """The reader's guess as a hollow diamond, with a legend that says so; None for either: no guess was made."""
     if x is not None and y is not None:
         label = "your guess" if "your guess" not in ax.get_legend_handles_labels()[1] else None
         ax.plot(x, y, "D", markersize=9, markerfacecolor="none", markeredgecolor="#000000", linestyle="",
                 zorder=5, label=label)
+        ax.legend(fontsize=9)
 
 
 @styled
@@ -125,8 +153,6 @@ def bars(ax: plt.Axes, values: dict[str, float], xlabel: str, title: str = "",
     for i, name in enumerate(names):
         ax.text(values[name] + (errors or {}).get(name, 0), i, f" {values[name]:.1f}", va="center")
         guess(ax, (guesses or {}).get(name), i)
-    if any(value is not None for value in (guesses or {}).values()):
-        ax.legend(loc="lower right")
     ax.invert_yaxis()
     ax.grid(axis="y", visible=False)
     ax.margins(x=0.12)

@@ -29,11 +29,6 @@ def features(encoder: nn.Module, images: Tensor, batch_size: int = 128) -> Tenso
         return in_batches(encoder, encoder, check_images(images), batch_size)
 
 
-def mirrored_features(encoder: nn.Module, images: Tensor, batch_size: int = 128) -> Tensor:
-    """The mean of an image's features and of its mirror image's, (N, F): two looks at each image, not one."""
-    return (features(encoder, images, batch_size) + features(encoder, images.flip(3), batch_size)) / 2
-
-
 def raw_pixels(images: Tensor) -> Tensor:
     """The baseline that learns nothing: pixel values as features, (N, C*H*W)."""
     return to_float(check_images(images)).flatten(1)

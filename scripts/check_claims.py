@@ -9,7 +9,7 @@ import argparse
 import json
 import os
 
-from run_series import NOTEBOOKS, execute
+from run_series import NOTEBOOKS, chosen, execute
 
 from jepa_utils.claims import FAILS, HOLDS
 from jepa_utils.runtime import environment, save_json
@@ -31,8 +31,8 @@ def main() -> None:
     parser.add_argument("--only", default="", help="start of the names to run, such as 03")
     options = parser.parse_args()
     kept = json.loads(KEPT.read_text(encoding="utf-8")) if KEPT.exists() else {}
-    for path in sorted(NOTEBOOKS.glob(f"{options.only}*.ipynb")):
-        rows = {}
+    for path in chosen(parser, options.only):
+        rows: dict[str, dict[str, bool]] = {}
         for seed in options.seeds:
             os.environ["JEPA_SEED"] = str(seed)
             for claim, holds in claims(execute(path)).items():

@@ -5,6 +5,7 @@
 """
 
 import argparse
+import os
 import random
 import re
 import sys
@@ -13,6 +14,7 @@ from functools import partial
 from pathlib import Path
 
 import nbformat
+import torch
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from nbconvert import HTMLExporter
@@ -53,6 +55,14 @@ def clean(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     return notebook
 
 
+def chosen(parser: argparse.ArgumentParser, only: str) -> list[Path]:
+    """The notebooks whose names start so, in order; ends with one line if there are none."""
+    paths = sorted(NOTEBOOKS.glob(f"{only}*.ipynb"))
+    if not paths:
+        parser.error(f"--only: {only!r} was given; accepted: the start of a name in {NOTEBOOKS}")
+    return paths
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("folder", nargs="?", default="build", type=Path)
@@ -62,9 +72,9 @@ def main() -> None:
     parser.add_argument("--only", default="", help="start of the names to run, such as 03")
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
-    paths = sorted(NOTEBOOKS.glob(f"{options.only}*.ipynb"))
-    if not paths:
-        parser.error(f"--only: {options.only!r} was given; accepted: the start of a name in {NOTEBOOKS}")
+    paths = chosen(parser, options.only)
+    if options.in_place:  # one recipe gives one row in every notebook, whatever else keeps the machine busy
+        os.environ.setdefault("OMP_NUM_THREADS", str(torch.get_num_threads()))
     if options.shuffle is not None:
         random.Random(options.shuffle).shuffle(paths)
     run = partial(execute, times=2) if options.twice else execute

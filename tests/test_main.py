@@ -70,6 +70,7 @@ def test_the_described_commands_run_on_cifar10(tmp_path, cifar10_folder, command
     assert (metrics["model_type"], metrics["loss_type"]) == (asked["model_type"], asked["loss_type"])
     assert (metrics["dataset"], metrics["task"], metrics["dataset_notice"]) == ("cifar10", "classes", "")
     assert 0 <= metrics["linear_probe"] <= 100
+    assert 0 <= metrics["linear_probe_mirrored"] <= 100  # photographs: their views are mirrored too
     out = tmp_path / "here"
     assert {path.name for path in out.iterdir()} == FINISHED
     assert strict_json((out / "metrics.json").read_text(encoding="utf-8")) == metrics
@@ -114,6 +115,7 @@ def test_the_default_run_probes_digit_present_or_absent(call):
     percent = f"{metrics['linear_probe']:.2f} %"
     assert done.out[0].startswith(f"linear probe on digits (present): {percent} of the test images right")
     assert metrics["features"]["dimensions"] == 16
+    assert "linear_probe_mirrored" not in metrics  # a mirrored digit is another sign
     assert files(metrics["out"]).keys() == FINISHED
 
 

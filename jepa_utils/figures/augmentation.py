@@ -2,9 +2,8 @@
 
 from torch import Tensor
 
-from ..plots import COLORS, array, bars, guess, picture, plt, show, styled
+from ..plots import COLORS, WIDTH, array, bars, beside, frames, guess, image_grid, picture, plt, show, styled
 
-WIDTH = 8  # inches of every figure: its smallest text stays legible on a page of 800 pixels
 BOXES = "#E69F00", "#56B4E9"  # of the first and the second view
 AGREES, DIFFERS = "#0072B2", "#D55E00"  # a neighbour of the same label, and of another
 MARKS = "#0072B2", "#E69F00", "#009E73"  # of the seeds
@@ -12,34 +11,11 @@ RECIPES = {"untrained": COLORS["untrained"], "no augmentation": "#E69F00", "CIFA
            "digits' recipe": COLORS["VICReg"]}
 
 
-def frames(rows: int, widths: list[float], title: str, margin: float = 0.0, above: float = 0.0):
-    """A figure with rows of frames: their relative widths, inches to the left of them, and above each row."""
-    height = rows * ((WIDTH - margin) / sum(widths) + above)
-    figure, axes = plt.subplots(rows, len(widths), figsize=(WIDTH, height + 0.5), squeeze=False, width_ratios=widths)
-    figure.set_layout_engine("constrained", w_pad=0.02, h_pad=0.02, hspace=0, wspace=0)
-    figure.suptitle(title, x=0.01, ha="left", fontsize=12)
-    for ax in axes.flat:
-        ax.axis("off")
-    return figure, axes
-
-
-def beside(ax: plt.Axes, text: str) -> None:
-    """A label to the left of a frame."""
-    ax.text(-0.1, 0.5, text, transform=ax.transAxes, ha="right", va="center", fontsize=10)
-
-
 @styled
 def grid(rows: list[Tensor], title: str, alt: str, row_titles: list[str] | None = None,
          column_titles: list[str] | None = None) -> None:
     """Rows of images, each (N, C, H, W), with a title for every row or column."""
-    widths = [1.0] * max(map(len, rows))
-    figure, axes = frames(len(rows), widths, title, 1.1 if row_titles else 0, 0.2 if column_titles else 0)
-    for i, row in enumerate(rows):
-        for j, image in enumerate(row):
-            picture(axes[i, j], image, column_titles[j] if column_titles and i == 0 else "")
-        if row_titles:
-            beside(axes[i, 0], row_titles[i])
-    show(figure, alt)
+    show(image_grid(rows, row_titles, column_titles, title), alt)
 
 
 @styled

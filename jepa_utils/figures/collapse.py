@@ -6,7 +6,7 @@ import torch
 from matplotlib.axes import Axes
 from torch import Tensor
 
-from ..plots import COLORS, array, guess, plt, show, styled
+from ..plots import COLORS, array, guess, headline, plt, show, styled
 from ..spectra import DIMENSIONAL_RANK, SCALE_STD, CollapseReport
 
 RUNS = COLORS | {"no projector": "#56B4E9", "variance only": "#E69F00"}
@@ -56,7 +56,7 @@ def shrinking(frames: dict[int, Tensor], points: Tensor) -> None:
     axes[0, 0].set_ylabel("same axes")
     axes[1, 0].set_ylabel("magnified")
     first, last = (frames[step].std(dim=0).mean().item() for step in (min(frames), max(frames)))
-    figure.suptitle(f"Agreement alone: the std of the cloud goes from {first:.2f} to {last:.2g}", x=0.01, ha="left")
+    headline(figure, f"Agreement alone: the std of the cloud goes from {first:.2f} to {last:.2g}")
     show(figure, f"Clouds of dots at steps {', '.join(map(str, frames))} of a training. On the same axes the std goes "
                  f"from {first:.2f} to {last:.2g}; below, each cloud is magnified until it fills its panel")
 
@@ -73,7 +73,7 @@ def held_open(rows: dict[str, dict[int, Tensor]], points: Tensor) -> None:
             _dots(ax, z, points, (0, 0), limit)
             ax.set_title(f"step {step}", fontsize=11)
     r = {name: torch.corrcoef(frames[max(frames)].T)[0, 1].abs().item() for name, frames in rows.items()}
-    figure.suptitle("Held open, and flat all the same", x=0.01, ha="left")
+    headline(figure, "Held open, and flat all the same")
     show(figure, "Rows of clouds over training, the dots coloured by left-right position: " + "; ".join(
         f"{name}, the two dimensions end with a correlation of {r[name]:.2f} in size" for name in rows))
 

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from ..plots import COLORS, array, guess, image_grid, picture, plt, show, styled
+from ..plots import COLORS, array, guess, headline, image_grid, picture, plt, show, styled
 
 PROJECTORS = {"trained projector": ("o-", COLORS["VICReg"]), "random projector, same h": ("s--", COLORS["untrained"])}
 
@@ -59,7 +59,7 @@ def feature_maps(image: Tensor, maps: dict[str, Tensor], count: int = 8) -> None
         low, high = x.amin(dim=(2, 3), keepdim=True), x.amax(dim=(2, 3), keepdim=True)
         rows.append((x - low) / (high - low).clamp(min=1e-6))
     title = "Each block halves the sides: fewer places, more at each"
-    figure = image_grid(rows, ["image", *maps], title=title, size=0.85)
+    figure = image_grid(rows, ["image", *maps], title=title)
     alt = "One image, then eight gray feature maps each after the stem, after block 1 and, coarser each time, block 2"
     show(figure, alt)
 
@@ -84,7 +84,7 @@ def whitening(filters: Tensor, before: Tensor, after: Tensor) -> None:
     right.colorbar(shown, ax=panels, label="covariance", shrink=0.8)
     off = _off_diagonal(after)
     title = f"Mean size off / on the diagonal: {_off_diagonal(before):.2f} before, {off:.2f} after"
-    right.suptitle(title, x=0.01, ha="left", fontsize=12)
+    headline(right, title)
     show(figure, f"Small colour patterns, coarse ones first; beside them two covariance matrices: that of a patch's "
                  f"pixels, coloured everywhere, and that of the filters' outputs, {off:.2f} in size off its diagonal")
 
@@ -118,7 +118,7 @@ def along_the_way(results: dict[str, Tensor], ylabel: str, title: str, guesses: 
 def partial(whole: Tensor, hidden: Tensor) -> None:
     """Images (N, C, H, W), and the same in other colours with half of their squares hidden."""
     title = "The context has other colours than the target, and half of its squares"
-    figure = image_grid([whole, hidden], ["target", "context"], title=title, size=0.9)
+    figure = image_grid([whole, hidden], ["target", "context"], title=title)
     show(figure, f"{len(whole)} images, and the same in other colours, half of their squares behind a flat one")
 
 
@@ -134,7 +134,7 @@ def error_maps(whole: Tensor, hidden: Tensor, error: Tensor, title: str) -> None
     for ax, name in zip(axes[:, 0], ["target", "context", "error"], strict=True):
         ax.text(-0.15, 0.5, name, transform=ax.transAxes, ha="right", va="center", fontsize=10)
     figure.colorbar(shown, ax=axes[2], ticks=[0, 1, 2], fraction=0.05, extend="max")
-    figure.suptitle(title, x=0.01, ha="left", fontsize=12)
+    headline(figure, title)
     show(figure, f"{len(whole)} images, their half-hidden versions, and for each a map of the guess's error, black for "
                  f"none and bright where it is twice that of always guessing the position's mean. {title}")
 
@@ -147,8 +147,6 @@ def places(errors: dict[str, float], guesses: dict[str, float | None], title: st
     for i, (name, value) in enumerate(errors.items()):
         ax.text(value, i, f" {value:.2f}", va="center")
         guess(ax, guesses.get(name), i)
-    if any(value is not None for value in guesses.values()):
-        ax.legend(loc="lower right")
     ax.axvline(1, color="gray", linestyle=":")
     ax.invert_yaxis()
     ax.grid(axis="y", visible=False)

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 
 import torch
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from torch import Tensor
 
-from ..plots import COLORS, array, bars, guess, image_grid, plt, show, styled
+from ..plots import COLORS, array, bars, count_ticks, guess, headline, image_grid, plt, show, styled
 
 SHADES = ("#332288", "#56B4E9", "#E69F00")  # for curves that are not methods
 LOOKS = {  # of ways to use labels: colour and line
@@ -21,8 +22,7 @@ LOOKS = {  # of ways to use labels: colour and line
 def counts_axis(ax: Axes, counts: Sequence[int]) -> None:
     """A logarithmic axis with these counts, and no others, written on it."""
     ax.set_xscale("log")
-    ax.set_xticks(counts, [f"{n:,}" for n in counts])
-    ax.minorticks_off()
+    count_ticks(ax, counts)
 
 
 def with_range(ax: Axes, x: Sequence[int], values: Tensor, style: str, color: str, label: str = "") -> None:
@@ -46,32 +46,36 @@ def probe_rates(curves: dict[float, list[float]], expected: float | None) -> Non
     show(figure, "Validation accuracy over the probe's epochs, for three learning rates. " + title)
 
 
+def lines(counts: Sequence[int], curves: dict[str, list[float]], colors: Sequence[str], styles: Sequence[str],
+          **labels: str) -> tuple[Figure, Axes]:
+    """A curve for each name against counts on a logarithmic axis."""
+    figure, ax = plt.subplots(figsize=(8, 3.4), layout="constrained")
+    for (name, values), color, style in zip(curves.items(), colors, styles, strict=True):
+        ax.plot(counts, values, style, color=color, label=name)
+    ax.set(**labels)
+    counts_axis(ax, counts)
+    ax.legend()
+    return figure, ax
+
+
 @styled
 def flattery(sizes: Sequence[int], lost: dict[str, list[float]], expected: float | None) -> None:
     """Points that the winner among some candidates loses on fresh images, against the images that chose it."""
-    figure, ax = plt.subplots(figsize=(8, 3.4), layout="constrained")
-    for (name, values), style, color in zip(lost.items(), ("o-", "s--", "^:"), SHADES, strict=True):
-        ax.plot(sizes, values, style, color=color, label=name)
-    guess(ax, 100, expected)
     most = next(iter(lost.values()))
     title = f"Peeking flatters: {most[0]:+.1f} points with {sizes[0]} images, {most[-1]:+.1f} with {sizes[-1]:,}"
-    ax.set(xlabel="images that both choose and judge", ylabel="points of flattery", title=title)
-    counts_axis(ax, sizes)
-    ax.legend()
+    figure, ax = lines(sizes, lost, SHADES, ("o-", "s--", "^:"), title=title, ylabel="points of flattery",
+                       xlabel="images that both choose and judge")
+    guess(ax, 100, expected)
     show(figure, "Points of flattery against the number of test images, for three numbers of candidates. " + title)
 
 
 @styled
 def neighbours(ks: Sequence[int], by_k: dict[str, list[float]], leads: dict[str, float]) -> None:
     """Validation accuracy of the neighbours' vote against their number k; the leads go into the title."""
-    figure, ax = plt.subplots(figsize=(8, 3.4), layout="constrained")
-    for (name, values), style in zip(by_k.items(), ("s--", "^:", "o-"), strict=True):
-        ax.plot(ks, values, style, color=COLORS[name], label=name)
     said = ", ".join(f"{lead:+.1f} points {reader}" for reader, lead in leads.items())
     title = f"VICReg's lead over raw pixels: {said}"
-    ax.set(xlabel="neighbours that vote, k", ylabel="% of validation images", title=title)
-    counts_axis(ax, ks)
-    ax.legend()
+    figure, _ = lines(ks, by_k, [COLORS[name] for name in by_k], ("s--", "^:", "o-"), title=title,
+                      xlabel="neighbours that vote, k", ylabel="% of validation images")
     show(figure, "Accuracy of the neighbours' vote against k for raw pixels, untrained and VICReg features. " + title)
 
 
@@ -94,11 +98,9 @@ def payoff(counts: dict[str, list[int]], curves: dict[str, Tensor], lead: Tensor
     counts_axis(right, few)
     right.set(xlabel="labelled images per class", ylabel="points", title="Fine-tuned minus from scratch")
     right.set_xlim(few[0] / 1.6, few[-1] * 1.6)
-    if any(value is not None for value in expected.values()):
-        right.legend(fontsize=9)
     means = [f"{value:+.1f}" for value in lead.mean(dim=1)]
     title = f"What pretraining adds to {', '.join(f'{n:,}' for n in few)} labels per class: {', '.join(means)} points"
-    figure.suptitle(title, x=0.01, ha="left", fontsize=12)
+    headline(figure, title)
     show(figure, "Left: test accuracy against labels per class, for fine-tuning, linear probe, training from scratch "
                  "and two baselines. Right: fine-tuned minus from scratch. " + title)
 
@@ -123,7 +125,7 @@ def transfer(groups: dict[str, dict[str, dict]], expected: float | None) -> None
 def two_tasks(present: Tensor, digits: Tensor, answers: list[str]) -> None:
     """The same pictures in both tasks: with ink in half of them, and with ink in all."""
     figure = image_grid([present, digits], ["binary task", "ten classes"], answers,
-                        "The same pictures; in the binary task half of them have lost their ink", 0.78)
+                        "The same pictures; in the binary task half of them have lost their ink")
     show(figure, "Ten pictures of the binary task, half of them empty, above the same pictures with a digit in each")
 
 
@@ -166,7 +168,7 @@ def confusion(table: Tensor, classes: Sequence[str], pair: tuple[int, int]) -> N
 @styled
 def mistakes(pictures: Tensor, names: list[str]) -> None:
     """Test images with what they are and what the probe took them for."""
-    figure = image_grid([pictures], column_titles=names, title="Would you have known?", size=1)
+    figure = image_grid([pictures], column_titles=names, title="Would you have known?")
     show(figure, "Test images of the two most confused classes that the probe took for the other: " + "; ".join(names))
 
 
@@ -180,7 +182,7 @@ def nearest(queries: Tensor, in_h: Tensor, in_pixels: Tensor, shares: tuple[floa
     heads = ["query", "", *order, "", *order]
     title = (f"Nearest in h (left) and in pixels (right): "
              f"over all test images, {shares[0]:.0f} and {shares[1]:.0f} % share the class")
-    figure = image_grid(rows, column_titles=heads, size=0.7, title=title)
+    figure = image_grid(rows, column_titles=heads, title=title)
     show(figure, "Six rows: a test image, its nearest training images in feature space, and in pixel space. " + title)
 
 
@@ -198,8 +200,7 @@ def maps(planes: dict[str, Tensor], label: Tensor, border: Tensor) -> None:
             ax.set(xticks=[], yticks=[])
     axes[0, 0].set_ylabel("class", fontsize=10)
     axes[1, 0].set_ylabel("the image's own edge colour", fontsize=10)
-    figure.suptitle("One cloud of features, three maps, coloured by class and by background", x=0.01, ha="left",
-                    fontsize=12)
+    headline(figure, "One cloud of features, three maps, coloured by class and by background")
     show(figure, "Scatter plots of the same features by PCA and t-SNE with two perplexities; above coloured by class, "
                  "below by each image's edge colour")
 
@@ -222,7 +223,7 @@ def choosers(runs: list[dict], chosen: dict[str, dict]) -> None:
     axes[0].set_ylabel("linear probe, % of test images")
     axes[0].set_title("numbers at the points: learning rate", fontsize=9)
     title = f"Points lost by choosing without labels: {', '.join(regrets)}"
-    figure.suptitle(title, x=0.01, ha="left", fontsize=12)
+    headline(figure, title)
     show(figure, "Linear probe of the runs of one sweep against rank and loss; a ring marks the run each of them "
                  "chooses. " + title)
 

@@ -7,7 +7,7 @@ from statistics import mean
 import torch
 from torch import Tensor
 
-from ..plots import COLORS, array, guess, plt, show, spectrum, styled
+from ..plots import COLORS, array, count_ticks, guess, headline, plt, show, spectrum, styled
 
 CLOUDS = {
     "collapsed": COLORS["collapsed"], "skewed": "#E69F00", "bimodal": "#56B4E9", "healthy": COLORS["SIGReg"],
@@ -47,8 +47,7 @@ def shadows(clouds: dict[str, Tensor], degrees: Sequence[float]) -> None:
             ax.set(yticks=[], ylim=(0, 0.9))
     for ax, title in zip(axes[0], ["the cloud", *(f"shadow at {angle:g}°" for angle in degrees)], strict=True):
         ax.set_title(title)
-    figure.suptitle("The cross looks Gaussian from both axes; a slanted shadow gives it away", x=0.01, ha="left",
-                    fontsize=12)
+    headline(figure, "The cross looks Gaussian from both axes; a slanted shadow gives it away")
     show(figure, f"Three clouds and their shadows at {', '.join(f'{angle:g}' for angle in degrees)} degrees with the "
                  "Gaussian curve: the cross matches the curve along both axes and has a spike between them")
 
@@ -70,8 +69,7 @@ def winding(samples: dict[str, Tensor], frequencies: Sequence[float]) -> None:
         row[0].set_ylabel(name)
     for ax, t in zip(axes[0], frequencies, strict=True):
         ax.set_title(f"t = {t:g}")
-    figure.suptitle("Samples that agree keep a long average arrow; spread samples cancel", x=0.01, ha="left",
-                    fontsize=12)
+    headline(figure, "Samples that agree keep a long average arrow; spread samples cancel")
     show(figure, "Two rows of circles: samples at one place stay together and their average arrow has length one; "
                  "Gaussian samples spread as t grows and their arrow shrinks towards nothing")
 
@@ -110,8 +108,7 @@ def windowed(t: Tensor, distance: dict[str, Tensor], window: Tensor) -> None:
     axes[0, 0].set_ylabel("squared distance\n(gray: the window)", fontsize=10)
     axes[1, 0].set_ylabel("after the window", fontsize=10)
     axes[1, 0].set_ylim(0, 1.3 * max(float((values * window).max()) for values in distance.values()))
-    figure.suptitle("The area below is the statistic; a healthy sample leaves next to none", x=0.01, ha="left",
-                    fontsize=12)
+    headline(figure, "The area below is the statistic; a healthy sample leaves next to none")
     show(figure, "Squared distance between characteristic functions before and after the window; the areas are "
          + ", ".join(f"{name} {area:.4f}" for name, area in areas.items()))
 
@@ -126,8 +123,7 @@ def sculptor(kept: dict[int, Tensor], shapes: Sequence[str]) -> None:
             ax.set(xlim=(-3.2, 3.2), ylim=(-3.2, 3.2), aspect="equal", xticks=[], yticks=[],
                    ylabel="" if step else name)
         column[0].set_title(f"step {step:,}" if step else "start")
-    figure.suptitle("Gradient descent on SIGReg alone: dot and line become blobs, threads fold", x=0.01, ha="left",
-                    fontsize=12)
+    headline(figure, "Gradient descent on SIGReg alone: dot and line become blobs, threads fold")
     show(figure, f"Six point clouds over {max(kept):,} steps of gradient descent: dot and line turn into round blobs, "
                  "heaps spread and almost merge, cross and ring stay thin threads that fold")
 
@@ -175,8 +171,6 @@ def probes(results: dict[str, list[float]], guesses: dict[str, float | None]) ->
     gap = min(results["SIGReg"]) - max(results["untrained"] + results["collapsed"])
     ax.set(xlabel="linear probe, % of test images; a dot per seed, a bar at the mean",
            title=f"The worst SIGReg is {abs(gap):.0f} points {'above' if gap > 0 else 'below'} the best of the others")
-    if any(value is not None for value in guesses.values()):
-        ax.legend(fontsize=9, loc="lower right")
     show(figure, "Linear probe accuracies by seed: " + "; ".join(
         f"{name} {', '.join(f'{value:.1f}' for value in values)} percent" for name, values in results.items()))
 
@@ -188,12 +182,10 @@ def roundness(panels: dict[str, dict[str, list[float]]], guesses: dict[str, floa
     for ax, (title, results) in zip(axes, panels.items(), strict=True):
         strip(ax, results, guesses if ax is axes[-1] else {})
         ax.set(xlabel="effective rank of h, % of its width", title=title)
-    if any(value is not None for value in guesses.values()):
-        axes[-1].legend(fontsize=9, loc="lower right")
     means = {name: mean(values) for name, values in list(panels.values())[-1].items()}
     ahead = {name: means["SIGReg"] - means[name] for name in ("untrained", "collapsed")}
     said = (f"{abs(x):.0f} points {'rounder' if x > 0 else 'less round'} than {name}" for name, x in ahead.items())
-    figure.suptitle(f"SIGReg's h, standardised: {' and '.join(said)}", x=0.01, ha="left", fontsize=12)
+    headline(figure, f"SIGReg's h, standardised: {' and '.join(said)}")
     show(figure, "Effective rank of the features by seed, in percent. " + " ".join(
         f"{title}: " + ", ".join(f"{name} {mean(values):.0f}" for name, values in results.items()) + "."
         for title, results in panels.items()))
@@ -209,8 +201,7 @@ def many_dimensions(sizes: Sequence[int], curves: dict[str, list[float]], ranks:
     right.loglog(ranks, by_rank, "s-", markersize=5, color=CLOUDS["two factors"])
     for ax, ticks in ((left, sizes), (right, ranks)):
         ax.axhline(1, color="black", linestyle="--", linewidth=1)
-        ax.set_xticks(ticks, [f"{tick}" for tick in ticks])
-        ax.minorticks_off()
+        count_ticks(ax, ticks)
     left.set(xlabel="dimensions D (N = 1,024)", ylabel="SIGReg / (1.06 / N)", ylim=(0.5, 3000),
              title="Many dimensions hide one kind of shape")
     left.legend(fontsize=9, loc="upper right", ncols=2)
@@ -233,8 +224,7 @@ def slices(counts: Sequence[int], spread: dict[str, list[float]], batch: dict[st
     for value in enough.values():
         guess(right, value, 0.9)
     for ax in (left, right):
-        ax.set_xticks(counts, [f"{K:,}" for K in counts])
-        ax.minorticks_off()
+        count_ticks(ax, counts)
         ax.legend(fontsize=9)
     left.set(xlabel="slices K", ylabel="standard deviation of SIGReg", title="Four times the slices, half the spread")
     middle = counts.index(256)
@@ -337,8 +327,7 @@ def cost(widths: Sequence[int], milliseconds: dict[str, list[float]], guesses: d
     times = milliseconds["covariance, D x D"][-1] / milliseconds["SIGReg"][-1]
     ax.set(xlabel="dimensions D of z", ylabel="milliseconds, loss and gradient",
            title=f"At D = {widths[-1]:,} the D x D matrix takes {times:.1f} times as long as SIGReg")
-    ax.set_xticks(widths, [f"{D:,}" for D in widths])
-    ax.minorticks_off()
+    count_ticks(ax, widths)
     ax.legend(fontsize=9, handlelength=3.5)
     show(figure, f"Milliseconds at {widths[0]} and {widths[-1]:,} dimensions: " + ", ".join(
         f"{name} {values[0]:.1f} and {values[-1]:.1f}" for name, values in milliseconds.items()))

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, NullFormatter
 from torch import Tensor
 
-from ..plots import COLORS, array, bars, guess, plt, show, styled
+from ..plots import COLORS, array, bars, guess, headline, plt, show, styled
 
 TERMS = {"prediction": "-", "variance": "--", "covariance": ":", "sigreg": "-."}
 MARKERS = {"resnet5": "^", "whitenet": "D", "resnet": "s", "vit_s": "P"}
@@ -59,7 +59,7 @@ def update_spectra(spectra: dict[str, Tensor], kernel: str, my_guess: dict[str, 
 def progress(history: list[dict], spectra: dict[int, Tensor], method: str, title: str) -> None:
     """The terms of the loss, the spectra (D,) by epoch, and the online probe, side by side."""
     figure, (terms, axes, score) = plt.subplots(1, 3, figsize=(9, 3.2), layout="constrained")
-    figure.suptitle(title, x=0.01, ha="left", fontsize=12)
+    headline(figure, title)
     epochs, color = [record["epoch"] for record in history], COLORS[method]
     for term in [term for term in TERMS if history and term in history[0]]:
         terms.semilogy(epochs, [record[term] for record in history], TERMS[term], marker=".", color=color, label=term)
@@ -106,8 +106,7 @@ def timelines(drawn: dict[str, tuple[list, list]], what: str) -> None:
     for ax, (name, (python, device)) in zip(axes, drawn.items(), strict=True):
         _rows(ax, python, device, name)
     axes[1].set_xlabel("time (arbitrary units, assumed)")
-    figure.suptitle(f"A drawing: {what} takes {max(ends) / min(ends):.1f} times as long here", x=0.01, ha="left",
-                    fontsize=12)
+    headline(figure, f"A drawing: {what} takes {max(ends) / min(ends):.1f} times as long here")
     idle = [1 - sum(length for _, length in device) / sum(device[-1]) for _, device in drawn.values()]
     said = "; ".join(f"{name}: the device is idle for {100 * share:.0f} % of the time"
                      for name, share in zip(drawn, idle, strict=True))
@@ -124,8 +123,8 @@ def recorded(milliseconds: dict[str, dict[str, float]], hardware: str) -> None:
             ax.set_yticklabels([])
     alone, both = ([f"{ways['plain'] / ways[way]:.1f}" for ways in milliseconds.values()]
                    for way in ("compiled", "compiled and recorded"))
-    figure.suptitle(f"{hardware}: compiled {' and '.join(alone)} times as fast as plain, recorded too "
-                    f"{' and '.join(both)} times", x=0.01, ha="left", fontsize=12)
+    headline(figure, f"{hardware}: compiled {' and '.join(alone)} times as fast as plain, recorded too "
+                    f"{' and '.join(both)} times")
     said = "; ".join(f"{name} " + ", ".join(f"{way} {t:.1f}" for way, t in ways.items())
                      for name, ways in milliseconds.items())
     show(figure, f"Bar charts of the milliseconds of a training step on an {hardware}: {said}")

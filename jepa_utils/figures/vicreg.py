@@ -7,8 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
-from .. import plots
-from ..plots import COLORS, array, plt, styled
+from ..plots import COLORS, array, count_ticks, guess, headline, plt, show, styled
 
 BLUE, ORANGE, YELLOW, SKY = "#0072B2", "#D55E00", "#E69F00", "#56B4E9"
 SPRINGS = {"no spring": COLORS["collapsed"], "variance only": YELLOW, "covariance only": SKY, "both": COLORS["VICReg"]}
@@ -28,7 +27,7 @@ def penalties(stds: Tensor, values: Mapping[str, Sequence[float]], pulls: Mappin
     right.set(xlabel=r"spread of the cloud, $\sigma$", ylabel="length of the gradient", ylim=(3e-6, 0.3),
               title="Only one still pulls where the cloud is narrow")
     left.legend()
-    plots.show(figure, "Left: two penalties that fall from 1 at spread 0 to 0 at spread 1. Right, on log axes: the "
+    show(figure, "Left: two penalties that fall from 1 at spread 0 to 0 at spread 1. Right, on log axes: the "
                "gradient of one minus std is flat from spread 1 down to 0.01, that of one minus variance falls with "
                "the spread")
 
@@ -40,11 +39,11 @@ def race(tracks: Mapping[str, Sequence[float]], arrived: Mapping[str, int],
     figure, ax = plt.subplots(figsize=(8, 3.2), layout="constrained")
     for (name, track), color in zip(tracks.items(), (BLUE, ORANGE), strict=True):
         ax.plot(track, label=f"{name}: {arrived[name]} steps", color=color)
-        plots.guess(ax, guesses.get(name), 0.99)
+        guess(ax, guesses.get(name), 0.99)
     ax.set(xlabel="step of gradient descent", ylabel=r"spread of the cloud, $\sigma$",
            title="The hinge on the standard deviation opens a narrow cloud at constant speed")
     ax.legend(loc="center right", title="spread 0.99 after")
-    plots.show(figure, "Spread against step: " + ", ".join(
+    show(figure, "Spread against step: " + ", ".join(
         f"under {name} it arrives after {arrived[name]} steps" for name in tracks)
         + "; the first curve is straight, the second rises exponentially")
 
@@ -66,9 +65,8 @@ def clouds(points: Mapping[str, Tensor], covariances: Mapping[str, Tensor],
     axes[0, 0].set_ylabel("dimension 2")
     axes[1, 0].set_ylabel("matrix C")
     figure.colorbar(shown, ax=axes[1], shrink=0.8, ticks=[-1, 0, 1])
-    figure.suptitle("Blind spots: variance misses copies, covariance misses size, both miss the bend",
-                    x=0.01, ha="left", fontsize=12)
-    plots.show(figure, "Five clouds above their 2 by 2 covariance matrices: " + ", ".join(
+    headline(figure, "Blind spots: variance misses copies, covariance misses size, both miss the bend")
+    show(figure, "Five clouds above their 2 by 2 covariance matrices: " + ", ".join(
         "{}, variance term {:.2f}, covariance term {:.2f}".format(name, *terms[name]) for name in points))
 
 
@@ -83,8 +81,8 @@ def ends(points: Mapping[str, Tensor], spreads: Mapping[str, float], correlation
         guessed = f"\nyour guess: {guesses[name]:.2f}" if guesses.get(name) is not None else ""
         ax.set_title(f"{name}\nspread {spreads[name]:.2f}, |r| {correlations[name]:.2f}{guessed}", fontsize=10)
     axes[0].set_ylabel("dimension 2")
-    figure.suptitle("Only with both terms does the cloud end round and wide", x=0.01, ha="left", fontsize=12)
-    plots.show(figure, "Four clouds: " + ", ".join(
+    headline(figure, "Only with both terms does the cloud end round and wide")
+    show(figure, "Four clouds: " + ", ".join(
         f"{name}, spread {spreads[name]:.2f}, correlation {correlations[name]:.2f}" for name in points))
 
 
@@ -98,7 +96,7 @@ def ablation(spectra: Mapping[str, Tensor], axes_needed: Mapping[str, int], prob
         left.semilogy(np.arange(1, len(values) + 1), values, style, label=name, color=SPRINGS[name])
         right.barh(name, probes[name], xerr=errors[name], color=SPRINGS[name])
         right.text(probes[name] + errors[name], name, f" {probes[name]:.1f}", va="center")
-        plots.guess(right, guesses.get(name), list(spectra).index(name))
+        guess(right, guesses.get(name), list(spectra).index(name))
     left.set(xlabel="principal axis of z, from the widest", ylabel="variance along it",
              title="Axes that hold 99 % of the variance:\n"
                    f"{axes_needed['variance only']} with variance only, {axes_needed['both']} with both")
@@ -109,7 +107,7 @@ def ablation(spectra: Mapping[str, Tensor], axes_needed: Mapping[str, int], prob
     right.invert_yaxis()
     right.grid(axis="y", visible=False)
     right.margins(x=0.18)
-    plots.show(figure, "Left: spectra of z. Right: linear probes. " + ", ".join(
+    show(figure, "Left: spectra of z. Right: linear probes. " + ", ".join(
         f"{name}: 99 % of the variance on {axes_needed[name]} axes, probe {probes[name]:.1f} %" for name in spectra))
 
 
@@ -127,8 +125,8 @@ def matrices(covariances: Mapping[str, Tensor], correlations: Mapping[str, Tenso
         axes[row, 0].set_ylabel(f"{label} of z")
         figure.colorbar(shown, ax=axes[row], label=label, ticks=[-1, 0, 1], extend="neither" if row else "both")
     most = max(rms, key=lambda name: rms[name])
-    figure.suptitle(f"RMS correlation is highest with {most} (chance: {chance:.2f})", x=0.01, ha="left", fontsize=12)
-    plots.show(figure, f"Covariance matrices above, correlation matrices below, of the first {len(matrix)} dimensions "
+    headline(figure, f"RMS correlation is highest with {most} (chance: {chance:.2f})")
+    show(figure, f"Covariance matrices above, correlation matrices below, of the first {len(matrix)} dimensions "
                "of z; RMS correlation: " + ", ".join(f"{name} {value:.2f}" for name, value in rms.items()))
 
 
@@ -160,7 +158,7 @@ def weight_grid(panels: Mapping[str, Sequence[Sequence[float]]], states: Sequenc
              f"not healthy: {sum(counts.values())} of {probes.size} settings")
     figure.legend(named.values(), [f"{state}: {counts[state]}" for state in named], ncols=3, fontsize=10,
                   loc="outside upper left", title=title, title_fontsize=12, alignment="left")
-    plots.show(figure, "Heat maps over the two weights. " + ". ".join(
+    show(figure, "Heat maps over the two weights. " + ". ".join(
         f"{title}, rows from the lowest variance weight up: "
         + "; ".join(" ".join(f"{value:.3g}" for value in line) for line in values)
         for title, values in panels.items()))
@@ -184,9 +182,8 @@ def cost_of_correlation(dimensions: Sequence[int], costs: Mapping[float, Sequenc
     ax.plot(dimensions, [(D - 1) / (N - 1) for D in dimensions], ":", color="black", label="(D - 1) / (N - 1)")
     ax.set(xlabel="dimensions D", ylabel="covariance term",
            title=f"The same correlation costs more in more dimensions (N = {N})")
-    ax.set_xticks(dimensions, [str(D) for D in dimensions])
-    ax.minorticks_off()
+    count_ticks(ax, dimensions)
     ax.legend(fontsize=9)
-    plots.show(figure, "The covariance term against D on log axes: parallel lines, at the largest D " + ", ".join(
+    show(figure, "The covariance term against D on log axes: parallel lines, at the largest D " + ", ".join(
         f"{values[-1]:.3g} for correlation {r:g}" for r, values in costs.items())
         + "; that of independent dimensions lies on the dotted line D minus 1 over N minus 1")
