@@ -4,6 +4,7 @@ import base64
 import io
 from collections.abc import Callable, Sequence
 from functools import wraps
+from html import escape
 from typing import Any, ParamSpec, TypeVar
 
 import matplotlib.pyplot as plt
@@ -59,7 +60,8 @@ def array(x) -> np.ndarray:
 def show(figure: Figure, alt: str) -> None:
     """Show a figure in a notebook with a text for readers who cannot see it, and close it.
 
-    A plain bundle, since IPython's `Image` takes no alternative text where IPython is old, as in Colab.
+    A plain bundle, since IPython's `Image` takes no alternative text where IPython is old, as in Colab. And the text
+    once more, folded, since JupyterLab takes no alternative text from any bundle.
     """
     from IPython.display import display  # a notebook has it; a shell need not
 
@@ -68,6 +70,12 @@ def show(figure: Figure, alt: str) -> None:
     plt.close(figure)
     bundle = {"image/png": base64.b64encode(png.getvalue()).decode(), "text/plain": alt}
     display(bundle, raw=True, metadata={"image/png": {"alt": alt}})
+    display({"text/html": in_words(alt)}, raw=True)
+
+
+def in_words(alt: str) -> str:
+    """A line of HTML that unfolds to the text."""
+    return f"<details><summary>This figure in words</summary>{escape(alt)}</details>"
 
 
 def picture(ax: plt.Axes, image: Tensor, title: str = "") -> None:
@@ -149,7 +157,8 @@ def bars(ax: plt.Axes, values: dict[str, float], xlabel: str, title: str = "",
     """One horizontal bar per name, in the name's colour, its value at its end and the reader's guess, if any, on it."""
     names = list(values)
     error = [errors.get(name, 0) for name in names] if errors else None
-    ax.barh(names, [values[n] for n in names], xerr=error, color=[COLORS.get(n, "#0072B2") for n in names])
+    colors = [COLORS.get(name.partition(",")[0], "#0072B2") for name in names]  # "untrained, wider" is black too
+    ax.barh(names, [values[n] for n in names], xerr=error, color=colors)
     for i, name in enumerate(names):
         ax.text(values[name] + (errors or {}).get(name, 0), i, f" {values[name]:.1f}", va="center")
         guess(ax, (guesses or {}).get(name), i)

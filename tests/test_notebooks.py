@@ -8,6 +8,7 @@ import pytest
 from series import PATHS, ROOT, namespace, read, solutions, tagged
 
 from jepa_utils.claims import HOLDS
+from jepa_utils.plots import in_words
 
 REPOSITORY = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["urls"]["repository"]
 SECTIONS = ("## The scoreboard", "## Exercises", "## What you have learned", "**References.**")
@@ -132,11 +133,13 @@ def test_questions_at_the_end_have_folded_answers(path):
 def test_every_figure_has_a_text_for_those_who_cannot_see_it_and_words_after_it(path):
     cells = read(path).cells
     for i, cell in enumerate(cells):
-        pictures = [output for output in cell.get("outputs", []) if "image/png" in output.get("data", {})]
-        for picture in pictures:
-            alt = picture.metadata["image/png"]["alt"]
+        outputs = cell.get("outputs", [])
+        pictures = [j for j, output in enumerate(outputs) if "image/png" in output.get("data", {})]
+        for j in pictures:
+            alt = outputs[j].metadata["image/png"]["alt"]
             assert len(alt) > 20
-            assert picture.data["text/plain"] == alt  # what front ends without pictures show
+            assert outputs[j].data["text/plain"] == alt  # what front ends without pictures show
+            assert outputs[j + 1].data["text/html"] == in_words(alt)  # what JupyterLab reads aloud
         if pictures:
             rest = [other for other in cells[i + 1 : i + 3] if other.cell_type == "markdown"]
             assert rest, cell.source

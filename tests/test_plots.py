@@ -45,12 +45,14 @@ def notebook(monkeypatch, tmp_path):
     InteractiveShell.clear_instance()
 
 
-def test_a_notebook_gets_a_picture_its_text_and_nothing_else(notebook, plots, figure):
+def test_a_notebook_gets_a_picture_its_text_twice_and_nothing_else(notebook, plots, figure):
     plots.show(figure, ALT)
-    (output,) = notebook.outputs
+    output, words = notebook.outputs
     assert output.data.keys() == {"image/png", "text/plain"}
     assert output.data["text/plain"] == ALT
     assert output.metadata == {"image/png": {"alt": ALT}}
+    assert words.data.keys() == {"text/html"}
+    assert ALT in words.data["text/html"]
     assert (notebook.stdout, notebook.stderr) == ("", "")
 
 
@@ -87,10 +89,16 @@ def test_the_bundle_goes_to_display_as_it_is(monkeypatch, plots, figure):
     given = []
     monkeypatch.setattr(IPython.display, "display", lambda *things, **options: given.append((things, options)))
     plots.show(figure, ALT)
-    (((bundle,), options),) = given
-    assert type(bundle) is dict
-    assert {type(value) for value in bundle.values()} == {str}
+    ((picture,), options), ((words,), more) = given
+    for bundle in (picture, words):
+        assert type(bundle) is dict
+        assert {type(value) for value in bundle.values()} == {str}
     assert options == {"raw": True, "metadata": {"image/png": {"alt": ALT}}}
+    assert more == {"raw": True}
+
+
+def test_the_folded_text_is_text_whatever_stands_in_it(plots):
+    assert plots.in_words("a < b & c").endswith("<summary>This figure in words</summary>a &lt; b &amp; c</details>")
 
 
 def test_a_figure_of_ours_has_our_style_and_leaves_the_reader_his(plots):

@@ -9,6 +9,7 @@ from series import PATHS, namespace, read, tagged
 from torch import nn
 
 from jepa_utils.config import TrainConfig
+from jepa_utils.encoders import build_encoder
 from jepa_utils.models import build_model
 from jepa_utils.recipes import recipe
 from jepa_utils.runtime import grad_scaler
@@ -55,6 +56,8 @@ TAUGHT = {
                         lambda: (99, 100, 1e-3)]),
     "flops_per_view": ("train", [lambda: (recipe("laptop-vicreg"),), lambda: (recipe("laptop-bcs", views=4), 3)]),
     "train_step": ("train", []),  # has a test of its own below
+    "train_on_labels": ("finetune", []),  # so has this
+    "standard_error": ("probe", [lambda: (85.0, 2000), lambda: (10.0, 500)]),
     "standardize": ("probe", [lambda: (z(20, 5) * 3 + 1, z(8, 5, seed=4))]),
     "accuracy": ("probe", [lambda: (z(20, 3), labels(20))]),
     "knn_probe": ("probe", [lambda: (z(40, 5), labels(40), z(30, 5, seed=5), labels(30)),
@@ -146,3 +149,17 @@ def test_the_taught_train_step_makes_the_same_update():
         assert not h.requires_grad
         outcomes.append([*tensors(terms), h.double(), *tensors(list(model.state_dict().values()))])
     torch.testing.assert_close(*outcomes, rtol=1e-5, atol=1e-6)
+
+
+def test_the_taught_fine_tuning_makes_the_same_network():
+    from jepa_utils import augment, finetune
+
+    taught = namespace(read(taught_names()["train_on_labels"][0]), "taught")["train_on_labels"]
+    images = (255 * pictures(12, 32)).to(torch.uint8)
+    torch.manual_seed(0)
+    given = build_encoder(dobs=3, henc=4, dstc=8, stride=2), nn.Linear(8, 3), images, labels(12)
+    outcomes = [function(*given, augment.PRESETS["digits"], 3, (6e-3, 2e-3), batch_size=8, seed=2)
+                for function in (taught, finetune.train_on_labels)]
+    values = [tensors(list(network.state_dict().values())) for network in outcomes]
+    torch.testing.assert_close(*values, rtol=1e-5, atol=1e-6)
+    assert not torch.equal(outcomes[0][1].weight, given[1].weight)

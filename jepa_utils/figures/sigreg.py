@@ -84,7 +84,7 @@ def characteristic_functions(t: Tensor, curves: dict[str, tuple[Tensor, Tensor]]
     left.plot(t, torch.exp(-t.square() / 2), "k--", linewidth=1.2, label="Gaussian, exact")
     right.plot(t, torch.zeros_like(t), "k--", linewidth=1.2)
     left.set(xlabel="frequency t", ylabel="average", title="Cosines: collapse never leaves 1")
-    right.set(xlabel="frequency t", title="Sines: only the skewed sample has many")
+    right.set(xlabel="frequency t", title="Sines: large for the skewed sample alone")
     right.legend(*left.get_legend_handles_labels(), fontsize=9, loc="upper right")
     show(figure, "Real and imaginary part of four empirical characteristic functions against the Gaussian's: collapsed "
                  "is flat at one, bimodal swings below zero, skewed has a large imaginary part, healthy follows the "
@@ -142,7 +142,7 @@ def trained_clouds(eigvals: dict[str, Tensor], shadows: dict[str, Tensor]) -> No
     right.plot(0, 1, "*", markersize=16, color="black", label="the goal")
     nearest = min(reach, key=lambda name: reach[name])
     right.set(xlabel="mean of a shadow", ylabel="its standard deviation",
-              title=f"Shadows of z: {nearest} is centred best")
+              title=f"Shadows of z: {nearest} is centred better")
     right.legend(fontsize=9)
     show(figure, "Left: eigenvalue spectra of embeddings on a log axis, a dashed line at variance one. Right: mean "
                  "and standard deviation of their shadows; means reach "
