@@ -141,7 +141,7 @@ def cifar10() -> str:
     from . import cifar10, data
 
     if cifar10.at_hand() is None:
-        raise ToDo(f"none in {cifar10.data_folder()}: call  {THIS} -m jepa_utils.data cifar10,  or put a cifar10.npz there")
+        raise ToDo(f"none in {cifar10.data_folder()}: put a cifar10.npz there, or call  {THIS} -m jepa_utils.data cifar10")
     return f"{len(data.cifar10().train_images):,} training images in {cifar10.at_hand()}"
 
 
@@ -160,7 +160,7 @@ def notebook() -> str:
     return "a cell was run"
 
 
-# ------------------------------------------------------------------------------------------------------------- all of it
+# ------------------------------------------------------------------------------------------------------------ all of it
 
 
 def attempt(check) -> bool:
