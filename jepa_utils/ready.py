@@ -141,7 +141,8 @@ def cifar10() -> str:
     from . import cifar10, data
 
     if cifar10.at_hand() is None:
-        raise ToDo(f"none in {cifar10.data_folder()}: put a cifar10.npz there, or call  {THIS} -m jepa_utils.data cifar10")
+        folder = cifar10.data_folder()
+        raise ToDo(f"none in {folder}: put cifar10.npz there, or call  {THIS} -m jepa_utils.data cifar10")
     return f"{len(data.cifar10().train_images):,} training images in {cifar10.at_hand()}"
 
 

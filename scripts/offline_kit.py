@@ -7,7 +7,7 @@
 
 The versions are those of requirements.lock. Called again, it adds what is missing, such as the packages of another
 system. On Linux PyTorch's default brings CUDA, gigabytes of it: --cpu leaves that away. pip then has to be told the
-address of the small packages, which pytorch.org shows under "Get started" for Linux, pip and CPU. All that follows --pip
+address of the small packages, which pytorch.org shows under "Get started" for Linux, pip and CPU. What follows --pip
 is for pip.
 """
 

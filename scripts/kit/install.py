@@ -21,7 +21,7 @@ OWN = KIT / ".venv" / ("Scripts/python.exe" if os.name == "nt" else "bin/python"
 
 def call(*words):
     """Call the notebooks' Python without network; ends with its exit code if that is not 0."""
-    done = subprocess.run([str(OWN)] + list(words), cwd=str(KIT), env=dict(os.environ, JEPA_OFFLINE="1"))
+    done = subprocess.run([str(OWN), *words], cwd=str(KIT), env=dict(os.environ, JEPA_OFFLINE="1"))
     if done.returncode:
         sys.exit(done.returncode)
 
@@ -29,10 +29,10 @@ def call(*words):
 def check_target():
     """End in one line if this kit has no packages for this Python on this computer."""
     targets = [tuple(target) for target in json.loads((KIT / "kit.json").read_text(encoding="utf-8"))]
-    here = platform.system(), platform.machine(), "%d.%d" % sys.version_info[:2]
+    here = platform.system(), platform.machine(), "{}.{}".format(*sys.version_info)
     if here not in targets:
-        held = "; ".join("%s (%s), Python %s" % target for target in targets)
-        sys.exit("This is %s (%s), Python %s. The kit is for: %s." % (here + (held,)))
+        held = "; ".join("{} ({}), Python {}".format(*target) for target in targets)
+        sys.exit("This is {} ({}), Python {}. The kit is for: {}.".format(*here, held))
 
 
 def install():
@@ -46,10 +46,10 @@ def install():
     if (KIT / "data" / "cifar10.npz").exists():
         extra = ["--cifar10"]
         place = "from jepa_utils.cifar10 import data_folder as f; f().mkdir(parents=True, exist_ok=True); print(f())"
-        folder = subprocess.run([str(OWN), "-c", place], stdout=subprocess.PIPE, universal_newlines=True, check=True)
+        folder = subprocess.run([str(OWN), "-c", place], stdout=subprocess.PIPE, text=True, check=True)
         shutil.copy(str(KIT / "data" / "cifar10.npz"), folder.stdout.strip())
     call("-m", "jepa_utils.ready", *extra)
-    print("To begin:  %s install.py --start" % Path(sys.executable).name)
+    print(f"To begin:  {Path(sys.executable).name} install.py --start")
 
 
 if __name__ == "__main__":
