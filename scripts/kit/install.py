@@ -37,6 +37,7 @@ def check_target():
 
 def install():
     check_target()
+    print("Installing: some minutes.", flush=True)
     try:
         venv.create(str(KIT / ".venv"), with_pip=True)
     except subprocess.CalledProcessError:
