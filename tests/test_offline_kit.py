@@ -121,8 +121,9 @@ def install(room, *words):
     """Exit code and words of the installer, with the network cut off where this system can do that."""
     cut = ["unshare", "-rn"]
     can = shutil.which("unshare") and not subprocess.run([*cut, "true"], capture_output=True).returncode
-    done = subprocess.run([*(cut if can else []), sys.executable, room / "install.py", *words], capture_output=True, text=True,
-                          cwd=room.parent, timeout=240, env=os.environ | {"PIP_CONFIG_FILE": os.devnull})
+    call = [*(cut if can else []), sys.executable, room / "install.py", *words]
+    done = subprocess.run(call, capture_output=True, text=True, cwd=room.parent, timeout=240,
+                          env=os.environ | {"PIP_CONFIG_FILE": os.devnull})
     return done.returncode, done.stdout + done.stderr
 
 
@@ -139,7 +140,7 @@ def test_a_kit_for_other_computers_is_refused_in_one_line(room):
 def test_a_kit_installs_without_network_and_ends_with_what_the_check_says(room):
     wheel(room / "wheels", "tiny")
     files = {"jepa_utils/__init__.py": "", "jepa_utils/ready.py": "import sys, tiny_lab; print('ready', *sys.argv[1:])",
-             "jepa_utils/cifar10.py": "import pathlib\ndef data_folder(): return pathlib.Path('cache')"}
+             "jepa_utils/cifar10.py": "import pathlib, sys\ndef data_folder(): return pathlib.Path(sys.prefix, 'cache')"}
     wheel(room / "wheels", "jepa_utils", ['tiny-lab; extra == "notebooks"'], "notebooks", **files)
     code, said = install(room)
     assert (code, "No matching distribution found for tiny-lab" in said) == (1, True)
@@ -149,7 +150,7 @@ def test_a_kit_installs_without_network_and_ends_with_what_the_check_says(room):
     code, said = install(room)  # again, as its page says
     assert code == 0, said
     assert "ready --cifar10\nTo begin:" in said
-    assert (room / "cache" / "cifar10.npz").read_bytes() == b"pixels"
+    assert (room / ".venv" / "cache" / "cifar10.npz").read_bytes() == b"pixels"
 
 
 def test_the_installer_says_what_it_accepts(room):
