@@ -140,7 +140,7 @@ def test_a_kit_for_other_computers_is_refused_in_one_line(room):
 def test_a_kit_installs_without_network_and_ends_with_what_the_check_says(room):
     wheel(room / "wheels", "tiny")
     files = {"jepa_utils/__init__.py": "", "jepa_utils/ready.py": "import sys, tiny_lab; print('ready', *sys.argv[1:])",
-             "jepa_utils/cifar10.py": "import pathlib, sys\ndef data_folder(): return pathlib.Path(sys.prefix, 'cache')"}
+             "jepa_utils/cifar10.py": "import pathlib, sys\ndata_folder = lambda: pathlib.Path(sys.prefix, 'cache')"}
     wheel(room / "wheels", "jepa_utils", ['tiny-lab; extra == "notebooks"'], "notebooks", **files)
     code, said = install(room)
     assert (code, "No matching distribution found for tiny-lab" in said) == (1, True)
