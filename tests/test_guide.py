@@ -1,0 +1,74 @@
+"""The teacher's guide and the reference: every link leads somewhere, every section they name is in its notebook."""
+
+import re
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+from series import PATHS, read
+
+PAGES = sorted([*(ROOT / "docs" / "guide").rglob("*.md"), *(ROOT / "docs" / "reference").rglob("*.md")])
+every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT / "docs")))
+
+
+def links(text):
+    """Texts and targets of all links and images of a page, without its code."""
+    return re.findall(r"\[([^\[\]]*)\]\(([^()\s]+)\)", re.sub(r"```.*?```", "", text, flags=re.S))
+
+
+def sections(notebook):
+    """Titles and headings of a notebook, and its exercises as `exercise 1`."""
+    prose = "\n".join(cell.source for cell in read(notebook).cells if cell.cell_type == "markdown")
+    headings = re.findall(r"^#+ (.+)$", prose, re.M)
+    return {*headings, *(f"exercise {number}" for number in re.findall(r"^\*\*(\d) · ", prose, re.M))}
+
+
+def number(path):
+    return path.stem.split("_")[0]
+
+
+NAMED = {number(path): sections(path) for path in PATHS}
+
+
+@every_page
+def test_every_link_leads_to_a_file_and_every_named_section_is_there(page):
+    wrong = []
+    for text, target in links(page.read_text(encoding="utf-8")):
+        if target.startswith(("http", "#")):
+            continue
+        file = (page.parent / target.partition("#")[0]).resolve()
+        named = re.fullmatch(r"(\d\db?) · (.+)", text)
+        if not file.exists() or (named and (named[1] != number(file) or not {named[2], text} & NAMED[named[1]])):
+            wrong.append((text, target))
+    assert not wrong
+
+
+@every_page
+def test_section_names_in_links_point_at_notebooks(page):
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.S)
+    for name, target in links(text):
+        if target.endswith(".ipynb"):
+            assert re.match(r"\d\db? · ", name), f"say which section: {name}"
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+def test_the_glossary_links_and_the_guide_know_every_notebook_they_were_written_for(path):
+    pages = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
+    if int(path.stem[:2]) <= 7:
+        assert path.name in pages
+
+
+def test_every_paper_on_the_reading_list_is_one_that_the_series_cites():
+    cited = "\n".join(cell.source for path in PATHS for cell in read(path).cells)
+    cited += (ROOT / "README.md").read_text(encoding="utf-8")
+    listed = re.findall(r"\b\d{4}\.\d{5}\b", (ROOT / "docs/reference/reading.md").read_text(encoding="utf-8"))
+    assert len(listed) > 30
+    assert not [paper for paper in listed if paper not in cited]
+
+
+def test_the_pages_are_plain_text_that_git_and_every_reader_can_take():
+    for page in map(Path, PAGES):
+        text = page.read_text(encoding="utf-8")
+        assert text.startswith("# "), page
+        assert "\t" not in text
+        assert text.endswith("\n")
