@@ -1,5 +1,6 @@
 """The teacher's guide and the reference: every link leads somewhere, every section they name is in its notebook."""
 
+import importlib
 import re
 from pathlib import Path
 
@@ -104,3 +105,26 @@ def test_minutes_of_computing_are_those_of_the_readme():
                      for name in ("README.md", "docs/guide/timetables.md"))
     assert guide
     assert guide.items() <= readme.items()
+
+
+DECKS = sorted((ROOT / "docs" / "guide" / "slides").glob("*.md"))
+
+
+@pytest.fixture
+def slides(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    return importlib.import_module("slides")
+
+
+@pytest.mark.parametrize("deck", DECKS, ids=lambda deck: deck.stem)
+def test_a_deck_is_one_page_with_notes_and_figures_that_needs_nothing_else(deck, slides):
+    text, page = deck.read_text(encoding="utf-8"), slides.page(deck)
+    assert page.count("<section>") == page.count("<aside>") == text.count("\n---\n") + 1 >= 6
+    assert page.count("<figure>") == text.count(".ipynb#") >= 3
+    assert not re.search(r"(src|href)=\"(?!data:)", page)  # nothing is fetched, and no link leads out of the page
+    assert re.fullmatch(r"\d\db?", deck.stem)
+
+
+def test_a_figure_that_is_not_there_is_named(slides):
+    with pytest.raises(KeyError, match="no figure in the cell cell-01"):
+        slides.figure(PATHS[0], "cell-01", "")
