@@ -3,8 +3,7 @@
     python scripts/slides.py build
 
 A deck is Markdown. `---` begins a new slide, a paragraph that begins with `Note:` is for the speaker, and a link to a
-notebook's cell that stands alone on its line, `[03 · Name it](...03_collapse.ipynb#cell-22)`, becomes that cell's figure.
-In the browser N shows and hides the notes, and printing gives a slide a page.
+cell of a notebook that stands alone, as `[03 · Name it](...03_collapse.ipynb#cell-22)`, becomes that cell's figure. In the browser N shows and hides the notes, and printing gives a slide a page.
 """
 
 import argparse
@@ -12,8 +11,8 @@ import re
 from html import escape
 from pathlib import Path
 
+import mistune  # nbconvert's
 import nbformat
-from nbconvert.filters.markdown_mistune import markdown2html_mistune
 
 DECKS = Path(__file__).resolve().parent.parent / "docs" / "guide" / "slides"
 FIGURE = re.compile(r"^\[(.+)\]\((\S+\.ipynb)#([\w-]+)\)$", re.M)
@@ -60,9 +59,9 @@ def slide(text: str, folder: Path) -> str:
         if link := FIGURE.fullmatch(block):
             blocks.append(figure(folder / link[2], link[3], link[1]))
         elif block.startswith("Note: "):
-            blocks.append(f"<aside>{markdown2html_mistune(block.removeprefix('Note: '))}</aside>")
+            blocks.append(f"<aside>{mistune.html(block.removeprefix('Note: '))}</aside>")
         else:
-            blocks.append(markdown2html_mistune(block))
+            blocks.append(mistune.html(block))
     return f"<section>{''.join(blocks)}</section>"
 
 
