@@ -3,7 +3,8 @@
     python scripts/slides.py build
 
 A deck is Markdown. `---` begins a new slide, a paragraph that begins with `Note:` is for the speaker, and a link to a
-cell of a notebook that stands alone, as `[03 · Name it](...03_collapse.ipynb#cell-22)`, becomes that cell's figure. In the browser N shows and hides the notes, and printing gives a slide a page.
+cell of a notebook that stands alone, as `[03 · Name it](…collapse.ipynb#cell-22)`, becomes that cell's figure. In the
+browser N shows and hides the notes, and printing gives a slide a page.
 """
 
 import argparse
