@@ -21,7 +21,8 @@ from pathlib import Path
 
 PYTHON = (3, 11)
 PROJECT = Path(__file__).resolve().parent.parent / "pyproject.toml"  # of a clone; an installed package has none
-MEMORY, DISK, DISK_TO_INSTALL = 4.0, 1.0, 8.0  # GB; on Linux the default torch brings CUDA
+MEMORY, DISK = 4.0, 1.0  # GB
+DISK_TO_INSTALL = 8.0 if platform.system() == "Linux" else 3.0  # GB; on Linux the default torch brings CUDA
 THIS = f'"{sys.executable}"' if " " in sys.executable else sys.executable  # as one types it, in PowerShell too
 KERNEL = "import sys, jepa_utils; print(sys.prefix)"
 

@@ -54,6 +54,7 @@ def test_students_keep_stubs_checks_and_room_for_guesses(path, editions):
         assert tagged(edition, tag) == tagged(notebook, tag)
 
 
+@pytest.mark.slow
 @every_notebook
 def test_in_the_students_edition_a_check_waits_and_a_solution_passes(path, editions, capsys):
     notebook = read(path)
