@@ -97,9 +97,10 @@ def _memory_bytes() -> int:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     import ctypes
 
-    size = ctypes.c_ulonglong()
-    ctypes.windll.kernel32.GetPhysicallyInstalledSystemMemory(ctypes.byref(size))  # type: ignore[attr-defined]
-    return size.value * 1024
+    status = (ctypes.c_uint64 * 8)()  # a MEMORYSTATUSEX: first its own length, second the total
+    status[0] = ctypes.sizeof(status)
+    ctypes.windll.kernel32.GlobalMemoryStatusEx(ctypes.byref(status))  # type: ignore[attr-defined]
+    return status[1]
 
 
 def disk() -> str:

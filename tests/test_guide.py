@@ -53,10 +53,10 @@ def test_section_names_in_links_point_at_notebooks(page):
 
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
-def test_the_glossary_links_and_the_guide_know_every_notebook_they_were_written_for(path):
-    pages = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
-    if int(path.stem[:2]) <= 7:
-        assert path.name in pages
+def test_the_pages_lead_to_every_notebook_of_the_main_line(path):
+    if int(path.stem[:2]) > 7:
+        pytest.skip("the guide ends with 07")
+    assert path.name in "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
 
 
 def test_every_paper_on_the_reading_list_is_one_that_the_series_cites():

@@ -1,10 +1,12 @@
 """The workshop's day-before command: what it finds, what it tells to do, and that it needs nothing installed."""
 
+import ctypes
 import re
 import subprocess
 import sys
 import tomllib
 from collections import namedtuple
+from types import SimpleNamespace
 
 import pytest
 from conftest import ROOT
@@ -104,6 +106,17 @@ def test_little_memory_and_a_full_disk_are_noticed(monkeypatch):
     monkeypatch.setattr(ready.shutil, "disk_usage", lambda path: namedtuple("Usage", "free")(5 * 10**8))
     with pytest.raises(ready.ToDo, match=r"^0\.5 GB free in .*, and 1 are needed"):
         ready.disk()
+
+
+def test_windows_is_asked_for_its_memory(monkeypatch):
+    def fill(pointer):
+        assert pointer._obj[0] == 64
+        pointer._obj[1] = 8 * 10**9
+
+    kernel = SimpleNamespace(kernel32=SimpleNamespace(GlobalMemoryStatusEx=fill))
+    monkeypatch.setattr(ctypes, "windll", kernel, raising=False)
+    monkeypatch.setattr(ready.platform, "system", lambda: "Windows")
+    assert ready.memory() == "8.0 GB"
 
 
 @pytest.mark.parametrize(("system", "machine", "size", "reason"), [
