@@ -1,13 +1,14 @@
 """Everything one does with this repository, the same in PowerShell, cmd and bash.
 
-    python tasks.py run      execute the notebooks into build/, then train and print the scoreboard
-    python tasks.py lab      open the notebooks in JupyterLab
-    python tasks.py check    lint and the fast tests, under a minute
-    python tasks.py test     lint, types, all tests, and every notebook at the smoke budget
-    python tasks.py lint     look for mistakes without running anything
+    python tasks.py run       execute the notebooks into build/, then train and print the scoreboard
+    python tasks.py lab       open the notebooks in JupyterLab
+    python tasks.py check     lint and the fast tests, under a minute
+    python tasks.py test      lint, types, all tests, and every notebook at the smoke budget
+    python tasks.py lint      look for mistakes without running anything
+    python tasks.py editions  the student's and the teacher's notebooks, and the slides, into build/
 
 Call it with the Python that this package is installed for: pip install -e ".[notebooks]" is enough for
-run and lab, pip install -e ".[dev]" for all.
+run, lab and editions, pip install -e ".[dev]" for all.
 """
 
 import argparse
@@ -33,6 +34,7 @@ TASKS = {
     "check": ("dev", "nbmake", [LINT, f"{TESTS} -m 'not slow'"]),
     "test": ("dev", "nbmake", [LINT, TYPES, TESTS, NOTEBOOKS]),
     "lint": ("dev", "nbmake", [LINT]),
+    "editions": ("notebooks", "jupyterlab", ["scripts/editions.py build", "scripts/slides.py build"]),
 }
 
 

@@ -90,6 +90,11 @@ def test_a_budget_that_nothing_would_read_is_refused(steps, monkeypatch, capsys)
     assert steps.seen == []
 
 
+def test_editions_makes_both_editions_and_the_slides(steps, monkeypatch):
+    assert perform(monkeypatch, "editions") == 0
+    assert [words for words, *_ in steps.seen] == [["scripts/editions.py", "build"], ["scripts/slides.py", "build"]]
+
+
 def test_without_the_packages_a_task_needs_it_names_the_command_that_installs_them(steps, monkeypatch, capsys):
     monkeypatch.setattr(tasks, "find_spec", lambda name: None)
     for task, extra in (("lab", "notebooks"), ("check", "dev")):

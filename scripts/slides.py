@@ -1,0 +1,87 @@
+"""Make one page of slides from each deck in docs/guide/slides: no network, no program but a browser.
+
+    python scripts/slides.py build
+
+A deck is Markdown. `---` begins a new slide, a paragraph that begins with `Note:` is for the speaker, and a link to a
+cell of a notebook that stands alone, as `[03 · Name it](…collapse.ipynb#cell-22)`, becomes that cell's figure. In the
+browser N shows and hides the notes, and printing gives a slide a page.
+"""
+
+import argparse
+import re
+from html import escape
+from pathlib import Path
+
+import mistune  # nbconvert's
+import nbformat
+
+DECKS = Path(__file__).resolve().parent.parent / "docs" / "guide" / "slides"
+FIGURE = re.compile(r"^\[(.+)\]\((\S+\.ipynb)#([\w-]+)\)$", re.M)
+PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title><style>
+@page {{ size: 320mm 180mm; margin: 0 }}
+body {{ margin: 0; font: 24px/1.4 sans-serif; color: #222 }}
+section {{ box-sizing: border-box; height: 100vh; padding: 4vh 6vw; overflow: hidden; break-after: page;
+  display: flex; flex-direction: column; justify-content: center; scroll-snap-align: start }}
+section > * {{ margin: .4em 0 }}
+h1, h2 {{ color: #0072B2; line-height: 1.15 }}
+figure {{ min-height: 0; text-align: center }}
+figure img {{ max-width: 100%; max-height: 62vh; object-fit: contain }}
+figcaption {{ font-size: 14px; color: #666 }}
+table {{ border-collapse: collapse }} td, th {{ border: 1px solid #ccc; padding: .2em .6em; text-align: left }}
+pre {{ background: #f4f4f4; padding: .5em; font-size: 20px }}
+aside {{ display: none; font-size: 18px; color: #555; border-top: 1px solid #ccc }}
+.notes aside {{ display: block }} .notes figure img {{ max-height: 45vh }}
+html {{ scroll-snap-type: y mandatory }}
+</style><body>{slides}<script>
+addEventListener("keydown", event => {{
+  if (event.key === "n") document.body.classList.toggle("notes");
+  const step = {{ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1}}[event.key];
+  if (step) {{ event.preventDefault(); scrollBy(0, step * innerHeight); }}
+}});</script></html>
+"""
+
+
+def figure(notebook: Path, cell_id: str, caption: str) -> str:
+    """The first figure of a notebook's cell, with its alternative text; KeyError names a cell that has none."""
+    for cell in nbformat.read(notebook, as_version=4).cells:
+        for output in cell.get("outputs", []) if cell.id == cell_id else []:
+            if png := output.get("data", {}).get("image/png"):
+                alt = escape(output.metadata["image/png"]["alt"], quote=True)
+                pixels = png.replace("\n", "")
+                return (f'<figure><img alt="{alt}" src="data:image/png;base64,{pixels}">'
+                        f"<figcaption>{escape(caption)}</figcaption></figure>")
+    raise KeyError(f"{notebook.name}: no figure in the cell {cell_id}")
+
+
+def slide(text: str, folder: Path) -> str:
+    """One slide; links to cells lead from `folder`."""
+    blocks = []
+    for block in text.strip().split("\n\n"):
+        if link := FIGURE.fullmatch(block):
+            blocks.append(figure(folder / link[2], link[3], link[1]))
+        elif block.startswith("Note: "):
+            blocks.append(f"<aside>{mistune.html(block.removeprefix('Note: '))}</aside>")
+        else:
+            blocks.append(mistune.html(block))
+    return f"<section>{''.join(blocks)}</section>"
+
+
+def page(deck: Path) -> str:
+    """A deck as one page of HTML that needs nothing else."""
+    text = deck.read_text(encoding="utf-8")
+    slides = "\n".join(slide(part, deck.parent) for part in text.split("\n---\n"))
+    return PAGE.format(title=escape(text.splitlines()[0].strip("# ")), slides=slides)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", nargs="?", default="build", type=Path)
+    folder = parser.parse_args().folder / "slides"
+    folder.mkdir(parents=True, exist_ok=True)
+    for deck in sorted(DECKS.glob("*.md")):
+        (folder / f"{deck.stem}.html").write_text(page(deck), encoding="utf-8")
+        print(folder / f"{deck.stem}.html", flush=True)
+
+
+if __name__ == "__main__":
+    main()
