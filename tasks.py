@@ -5,9 +5,10 @@
     python tasks.py check    lint and the fast tests, under a minute
     python tasks.py test     lint, types, all tests, and every notebook at the smoke budget
     python tasks.py lint     look for mistakes without running anything
+    python tasks.py site     build the web site from the committed notebooks into build/site
 
 Call it with the Python that this package is installed for: pip install -e ".[notebooks]" is enough for
-run and lab, pip install -e ".[dev]" for all.
+run and lab, pip install -e ".[site]" for site, pip install -e ".[dev]" for all.
 """
 
 import argparse
@@ -33,6 +34,7 @@ TASKS = {
     "check": ("dev", "nbmake", [LINT, f"{TESTS} -m 'not slow'"]),
     "test": ("dev", "nbmake", [LINT, TYPES, TESTS, NOTEBOOKS]),
     "lint": ("dev", "nbmake", [LINT]),
+    "site": ("site", "myst_nb", ["scripts/build_site.py"]),
 }
 
 
