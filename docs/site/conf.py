@@ -39,7 +39,6 @@ myst_heading_anchors = 3
 html_theme = "sphinx_book_theme"
 html_title = "Learn Image JEPA by breaking it"
 html_css_files = ["site.css"]
-html_js_files = ["site.js"]
 html_math_renderer = "mathml"
 html_copy_source = False
 html_sourcelink_suffix = ""
