@@ -92,7 +92,7 @@ def test_a_budget_that_nothing_would_read_is_refused(steps, monkeypatch, capsys)
 
 def test_without_the_packages_a_task_needs_it_names_the_command_that_installs_them(steps, monkeypatch, capsys):
     monkeypatch.setattr(tasks, "find_spec", lambda name: None)
-    for task, extra in (("lab", "notebooks"), ("check", "dev")):
+    for task, extra in (("lab", "notebooks"), ("check", "dev"), ("site", "site")):
         assert perform(monkeypatch, task) == 2
         assert f'-m pip install -e ".[{extra}]"' in capsys.readouterr().err
     assert steps.seen == []

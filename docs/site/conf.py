@@ -1,4 +1,4 @@
-"""Settings of the web site. scripts/build_site.py gathers its pages beside a copy of this file, then calls Sphinx."""
+"""Settings of the web site, whose pages scripts/build_site.py gathers in one folder."""
 
 import subprocess
 import tomllib
@@ -10,7 +10,7 @@ from docutils import nodes
 from latex2mathml.converter import convert
 from sphinx.util import logging
 
-ROOT = Path(__file__).resolve().parents[2]  # of docs/site as of build/site-source
+ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 REPOSITORY = PROJECT["urls"]["repository"]
 
@@ -28,7 +28,7 @@ project, author, language = "Image JEPA", "its authors", "en"
 version = release = " ".join([PROJECT["version"], commit()]).strip()
 copyright = "the authors, MIT licence"
 extensions = ["myst_nb"]
-exclude_patterns = ["README.md", ".doctrees"]
+exclude_patterns = ["README.md"]  # parts of it are included
 templates_path, html_static_path = ["_templates"], ["_static"]
 
 nb_execution_mode = "off"
@@ -38,16 +38,16 @@ myst_heading_anchors = 3
 
 html_theme = "sphinx_book_theme"
 html_title = "Learn Image JEPA by breaking it"
-html_css_files = ["site.css"]
+html_css_files, html_favicon = ["site.css"], "_static/icon.svg"
 html_math_renderer = "mathml"
 html_copy_source = False
 html_sourcelink_suffix = ""
+html_context = {"default_mode": "auto"}
 html_theme_options = {
     "repository_url": REPOSITORY,
     "use_repository_button": True,
     "use_download_button": False,
     "use_fullscreen_button": False,
-    "home_page_in_toc": True,
     "show_toc_level": 2,
     "article_footer_items": ["page-links.html", "prev-next.html"],
     # The theme would put a second search field into a bar above the page.
