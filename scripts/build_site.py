@@ -53,6 +53,13 @@ def gather(source: Path) -> None:
         shutil.copy(picture, source / "assets")
 
 
+def accessible(page: str) -> str:
+    """What theme and reader leave out: names of buttons are what stands on them, and keys can scroll wide tables."""
+    for name in ("Search", "Toggle hidden content"):
+        page = re.sub(rf'(<(?:button class="btn search-button-field|summary)[^>]*?) aria-label="{name}"', r"\1", page)
+    return page.replace("<table ", '<table tabindex="0" ')
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("folder", nargs="?", default=ROOT / "build", type=Path)
@@ -64,6 +71,8 @@ def main() -> None:
     settings = ["-c", ROOT / "docs" / "site", "-d", source / ".doctrees", "-q", "-W", "--keep-going"]
     if code := subprocess.run([sys.executable, "-m", "sphinx", *settings, source, site]).returncode:
         sys.exit(code)
+    for page in site.rglob("*.html"):
+        page.write_text(accessible(page.read_text(encoding="utf-8")), encoding="utf-8")
     for unused in site.rglob("*.map"):  # for debuggers of the theme: a quarter of the site
         unused.unlink()
     shutil.copytree(ROOT / "docs" / "toy", site / "toy")
