@@ -76,7 +76,7 @@ def main() -> None:
     for unused in site.rglob("*.map"):  # for debuggers of the theme: a quarter of the site
         unused.unlink()
     shutil.copytree(ROOT / "docs" / "toy", site / "toy")
-    shutil.make_archive(str(site), "zip", folder, site.name)
+    shutil.copy(shutil.make_archive(str(site), "zip", folder, site.name), site)  # for readers to take along
     print(f"{site / 'index.html'}\n{site}.zip")
 
 

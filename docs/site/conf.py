@@ -49,7 +49,8 @@ html_theme_options = {
     "use_download_button": False,
     "use_fullscreen_button": False,
     "show_toc_level": 2,
-    "article_footer_items": ["page-links.html", "prev-next.html"],
+    "article_footer_items": ["page-links.html"],
+    "footer_content_items": ["copyright.html"],
     # The theme would put a second search field into a bar above the page.
     "navbar_start": [], "navbar_center": [], "navbar_end": [], "navbar_persistent": [],
 }
