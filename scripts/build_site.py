@@ -1,4 +1,4 @@
-"""Build the web site from the committed notebooks, which are not executed: build/site, and build/site.zip to carry away.
+"""Build the web site from the committed notebooks, without running them: build/site, and build/site.zip to carry away.
 
     python scripts/build_site.py        into build/, or into the folder that is named
 

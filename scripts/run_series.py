@@ -56,7 +56,7 @@ def clean(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
 
 
 def page(notebook: nbformat.NotebookNode) -> str:
-    """As HTML. The default template leaves out the texts of figures for those who cannot see them; this one has them."""
+    """As HTML, by the template that keeps the texts of figures for those who cannot see them; the default does not."""
     html, _ = HTMLExporter(template_name="classic").from_notebook_node(notebook)
     return html
 
