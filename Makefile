@@ -1,4 +1,4 @@
-# make run · make lab · make check · make test · make lint      make run BUDGET=smoke|quick|full sets how much work it does
+# make run · make lab · make check · make test · make lint · make editions · make site      make run BUDGET=smoke|quick|full sets how much work it does
 # Makes the environment .venv, then calls tasks.py, which does the same where there is no make.
 PYTHON ?= python3
 BIN := .venv/bin
@@ -6,9 +6,9 @@ ifdef BUDGET
 export JEPA_BUDGET := $(BUDGET)
 endif
 
-run lab: .venv/installed-notebooks
-check test lint: .venv/installed-dev
-run lab check test lint:
+run lab editions: .venv/installed-notebooks
+check test lint site: .venv/installed-dev
+run lab editions check test lint site:
 	$(BIN)/python tasks.py $@
 
 # The marks are made last and taken away first: after an install that was interrupted there is none, and make installs again.
@@ -25,4 +25,4 @@ run lab check test lint:
 	touch .venv/installed-notebooks $@
 
 .NOTPARALLEL:
-.PHONY: run lab check test lint
+.PHONY: run lab editions check test lint site

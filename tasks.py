@@ -6,9 +6,10 @@
     python tasks.py test      lint, types, all tests, and every notebook at the smoke budget
     python tasks.py lint      look for mistakes without running anything
     python tasks.py editions  the student's and the teacher's notebooks, and the slides, into build/
+    python tasks.py site      build the web site from the committed notebooks into build/site
 
 Call it with the Python that this package is installed for: pip install -e ".[notebooks]" is enough for
-run, lab and editions, pip install -e ".[dev]" for all.
+run, lab and editions, pip install -e ".[site]" for site, pip install -e ".[dev]" for all.
 """
 
 import argparse
@@ -35,6 +36,7 @@ TASKS = {
     "test": ("dev", "nbmake", [LINT, TYPES, TESTS, NOTEBOOKS]),
     "lint": ("dev", "nbmake", [LINT]),
     "editions": ("notebooks", "jupyterlab", ["scripts/editions.py build", "scripts/slides.py build"]),
+    "site": ("site", "myst_nb", ["scripts/build_site.py"]),
 }
 
 

@@ -55,6 +55,12 @@ def clean(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     return notebook
 
 
+def page(notebook: nbformat.NotebookNode) -> str:
+    """As HTML, by the template that keeps the texts of figures for those who cannot see them; the default does not."""
+    html, _ = HTMLExporter(template_name="classic").from_notebook_node(notebook)
+    return html
+
+
 def chosen(parser: argparse.ArgumentParser, only: str) -> list[Path]:
     """The notebooks whose names start so, in order; ends with one line if there are none."""
     paths = sorted(NOTEBOOKS.glob(f"{only}*.ipynb"))
@@ -86,8 +92,7 @@ def main() -> None:
             sys.exit(f"{path.name} failed:\n{error}")
         target = path if options.in_place else options.folder / path.name
         nbformat.write(notebook, target)
-        html, _ = HTMLExporter().from_notebook_node(notebook)
-        (options.folder / path.with_suffix(".html").name).write_text(html, encoding="utf-8")
+        (options.folder / path.with_suffix(".html").name).write_text(page(notebook), encoding="utf-8")
         print(f"{path.name:<40} {time.perf_counter() - started:6.1f} s", flush=True)
 
 

@@ -1,13 +1,17 @@
 """The tables of the README are what was measured, and the scripts beside the notebooks run."""
 
+import importlib
 import json
+import re
 import subprocess
 import sys
+from html import unescape
 
 import pytest
 import torch
 from conftest import ROOT
 from PIL import Image
+from series import PATHS, read
 from torch import nn
 
 from benchmarks.experiments import estimate, search
@@ -106,6 +110,15 @@ def test_a_search_logs_what_it_tried_and_spares_the_test_set():
     small = {"epochs": 1, "batch_size": 16, "henc": 4, "dstc": 8, "projector": "8"}
     result = search.trial(held_out, "laptop-bcs", small, seed=0)
     assert 0 <= result["validation_probe"] <= 100
+
+
+def test_html_of_the_series_keeps_the_texts_of_figures(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    notebook = read(PATHS[2])
+    texts = [output.metadata["image/png"]["alt"] for cell in notebook.cells for output in cell.get("outputs", [])
+             if "image/png" in output.get("data", {})]
+    html = importlib.import_module("run_series").page(notebook)
+    assert set(texts) <= {unescape(text) for text in re.findall(r'alt="([^"]*)"', html)}
 
 
 @pytest.mark.slow

@@ -97,7 +97,7 @@ def test_editions_makes_both_editions_and_the_slides(steps, monkeypatch):
 
 def test_without_the_packages_a_task_needs_it_names_the_command_that_installs_them(steps, monkeypatch, capsys):
     monkeypatch.setattr(tasks, "find_spec", lambda name: None)
-    for task, extra in (("lab", "notebooks"), ("check", "dev")):
+    for task, extra in (("lab", "notebooks"), ("check", "dev"), ("site", "site")):
         assert perform(monkeypatch, task) == 2
         assert f'-m pip install -e ".[{extra}]"' in capsys.readouterr().err
     assert steps.seen == []

@@ -1,0 +1,84 @@
+"""Build the web site from the committed notebooks, without running them: build/site, and build/site.zip to carry away.
+
+    python scripts/build_site.py        into build/, or into the folder that is named
+
+The pages are those of docs/site, docs and notebooks. Nothing is fetched, neither here nor by the pages.
+"""
+
+import argparse
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import nbformat
+
+ROOT = Path(__file__).resolve().parent.parent
+REPOSITORY = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["urls"]["repository"]
+
+
+def for_the_web(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """Badges become links, since their pictures lie on other servers; the cell that installs is folded; a link to the
+    toy's file leads to its page."""
+    for cell in notebook.cells:
+        cell.source = re.sub(r"\[!\[([^]]*)\]\([^)]*\)\]", r"[\1]", cell.source)
+        cell.source = cell.source.replace("](../docs/toy/collapse.html)", "](../collapse.md)")
+        if "bootstrap" in cell.metadata.get("tags", []):
+            cell.metadata["tags"] = [*cell.metadata.tags, "hide-input"]
+    return notebook
+
+
+def linked(text: str) -> str:
+    """Markdown whose links to files that are neither pages nor pictures lead to the repository."""
+    def moved(link: re.Match[str]) -> str:
+        page = re.match(r"\w+:|#|docs/.*\.md|notebooks/.*\.ipynb|.*\.(png|gif)$", link[1])
+        return link[0] if page else f"]({REPOSITORY}/blob/main/{link[1]})"
+
+    return re.sub(r"\]\(([^)\s]+)\)", moved, text)
+
+
+def gather(source: Path) -> None:
+    """All pages in one folder, at the places that they have in the repository; those of docs/site at its top."""
+    for folder in ("notebooks", "docs", "assets"):
+        (source / folder).mkdir(parents=True)
+    for path in (ROOT / "docs" / "site").glob("*.md"):
+        shutil.copy(path, source)
+    for path in (ROOT / "notebooks").glob("[0-9]*.ipynb"):
+        nbformat.write(for_the_web(nbformat.read(path, as_version=4)), source / "notebooks" / path.name)
+    for path in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
+        (source / path.relative_to(ROOT)).write_text(linked(path.read_text(encoding="utf-8")), encoding="utf-8")
+    for picture in [*(ROOT / "assets").glob("*.png"), *(ROOT / "assets").glob("*.gif")]:
+        shutil.copy(picture, source / "assets")
+
+
+def accessible(page: str) -> str:
+    """What theme and reader leave out: names of buttons are what stands on them, and keys can scroll wide tables."""
+    for name in ("Search", "Toggle hidden content"):
+        page = re.sub(rf'(<(?:button class="btn search-button-field|summary)[^>]*?) aria-label="{name}"', r"\1", page)
+    return page.replace("<table ", '<table tabindex="0" ')
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("folder", nargs="?", default=ROOT / "build", type=Path)
+    folder = parser.parse_args().folder.resolve()
+    source, site = folder / "site-source", folder / "site"
+    for old in (source, site):
+        shutil.rmtree(old, ignore_errors=True)  # no page of an earlier build is left
+    gather(source)
+    settings = ["-c", ROOT / "docs" / "site", "-d", source / ".doctrees", "-q", "-W", "--keep-going"]
+    if code := subprocess.run([sys.executable, "-m", "sphinx", *settings, source, site]).returncode:
+        sys.exit(code)
+    for page in site.rglob("*.html"):
+        page.write_text(accessible(page.read_text(encoding="utf-8")), encoding="utf-8")
+    for unused in site.rglob("*.map"):  # for debuggers of the theme: a quarter of the site
+        unused.unlink()
+    shutil.copytree(ROOT / "docs" / "toy", site / "toy")
+    shutil.copy(shutil.make_archive(str(site), "zip", folder, site.name), site)  # for readers to take along
+    print(f"{site / 'index.html'}\n{site}.zip")
+
+
+if __name__ == "__main__":
+    main()
