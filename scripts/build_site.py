@@ -6,6 +6,7 @@ The pages are those of docs/site, docs and notebooks. Nothing is fetched, neithe
 """
 
 import argparse
+import ast
 import re
 import shutil
 import subprocess
@@ -30,13 +31,30 @@ def for_the_web(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     return notebook
 
 
-def linked(text: str) -> str:
-    """Markdown whose links to files that are neither pages nor pictures lead to the repository."""
+def linked(path: Path) -> str:
+    """A Markdown file whose links to files that are neither pages nor pictures lead to the repository."""
     def moved(link: re.Match[str]) -> str:
-        page = re.match(r"\w+:|#|docs/.*\.md|notebooks/.*\.ipynb|.*\.(png|gif)$", link[1])
-        return link[0] if page else f"]({REPOSITORY}/blob/main/{link[1]})"
+        if re.match(r"\w+:|#", link[1]):
+            return link[0]
+        target = (path.parent / link[1]).resolve().relative_to(ROOT).as_posix()
+        shown = re.match(r"docs/(?!.*slides/).*\.md|notebooks/.*\.ipynb|.*\.(png|gif)$", target)
+        return link[0] if shown else f"]({REPOSITORY}/blob/main/{target})"
 
+    text = re.sub(r"```mermaid\n.*?```\n", "", path.read_text(encoding="utf-8"), flags=re.S)  # a script would draw it
     return re.sub(r"\]\(([^)\s]+)\)", moved, text)
+
+
+def described(module: Path) -> str:
+    """Markdown of a module's docstrings, read without importing it: its own, then those of what it offers."""
+    tree = ast.parse(module.read_text(encoding="utf-8"))
+    parts = [f"## jepa_utils.{module.stem}", ast.get_docstring(tree) or ""]
+    for node in tree.body:
+        words = ast.get_docstring(node) if isinstance(node, ast.FunctionDef | ast.ClassDef) else None
+        if words and not node.name.startswith("_"):
+            kind = "class " if isinstance(node, ast.ClassDef) else ""
+            arguments = f"({ast.unparse(node.args)})" if isinstance(node, ast.FunctionDef) else ""
+            parts += [f"### {kind}{node.name}", f"```python\n{node.name}{arguments}\n```", words]
+    return "\n\n".join(parts)
 
 
 def gather(source: Path) -> None:
@@ -47,8 +65,13 @@ def gather(source: Path) -> None:
         shutil.copy(path, source)
     for path in (ROOT / "notebooks").glob("[0-9]*.ipynb"):
         nbformat.write(for_the_web(nbformat.read(path, as_version=4)), source / "notebooks" / path.name)
-    for path in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
-        (source / path.relative_to(ROOT)).write_text(linked(path.read_text(encoding="utf-8")), encoding="utf-8")
+    for path in [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "docs" / "guide").glob("*.md"),
+                 *(ROOT / "docs" / "reference").glob("*.md")]:
+        page = source / path.relative_to(ROOT)
+        page.parent.mkdir(exist_ok=True)
+        page.write_text(linked(path), encoding="utf-8")
+    modules = map(described, sorted((ROOT / "jepa_utils").glob("[a-z]*.py")))
+    (source / "api.md").write_text("\n\n".join(["# The module jepa_utils", *modules]), encoding="utf-8")
     for picture in [*(ROOT / "assets").glob("*.png"), *(ROOT / "assets").glob("*.gif")]:
         shutil.copy(picture, source / "assets")
 
