@@ -100,7 +100,7 @@ def family_step(student: JEPA, teacher: JEPA | None, method: Method, optimizer: 
             target, _ = lanes(teacher, views)
     terms = method.loss(z, predicted, target, step)
     optimizer.zero_grad()
-    scaler.scale(sum(terms.values())).backward()
+    scaler.scale(torch.stack(list(terms.values())).sum()).backward()
     scaler.step(optimizer)
     scaler.update()
     if teacher is not None and method.momentum is not None:
