@@ -20,7 +20,7 @@ def cosines(matrices: Mapping[str, Tensor], title: str) -> None:
 
     A view's cosine with itself is left blank, that with its partner is framed by the picture itself: a diagonal.
     """
-    figure, axes = plt.subplots(1, len(matrices), figsize=(9, 3.6), layout="constrained", squeeze=False)
+    figure, axes = plt.subplots(1, len(matrices), figsize=(9, 3.3), layout="constrained", squeeze=False)
     said = []
     for ax, (name, matrix) in zip(axes[0], matrices.items(), strict=True):
         values = np.array(array(matrix), dtype=float)
@@ -73,10 +73,10 @@ def taken_out(panels: Mapping[str, Mapping[str, Tensor]], states: Mapping[str, M
     for ax, (method, spectra) in zip(axes.flat, panels.items(), strict=True):
         looks = [(METHODS[method][0], "-"), *REMOVED]
         for (name, eigvals), (color, style) in zip(spectra.items(), looks, strict=False):
-            values = array(eigvals).clip(1e-9)
+            values = array(eigvals).clip(1e-12)
             ax.semilogy(np.arange(1, len(values) + 1), values, style, color=color,
                         label=f"{name}: {states[method][name]}")
-        ax.set_title(method)
+        ax.set(title=method, ylim=(1e-8, 1e2))
         ax.legend(fontsize=8.5, loc="upper center", bbox_to_anchor=(0.5, -0.02 if ax in axes[0] else -0.2))
     for ax in axes[1]:
         ax.set_xlabel("principal axis of z, from the widest")
@@ -88,6 +88,23 @@ def taken_out(panels: Mapping[str, Mapping[str, Tensor]], states: Mapping[str, M
     show(figure, "Spectra of z, a panel for each method. " + "; ".join(
         f"{method}, " + ", ".join(f"{name}: {state}" for name, state in line.items())
         for method, line in states.items()))
+
+
+@styled
+def delayed(tracks: Mapping[str, Sequence[float]], guessed: float | None) -> None:
+    """Std of the directions of z against the step, run by run; the reader's guess of the second one's end."""
+    figure, ax = plt.subplots(figsize=(8, 3.6), layout="constrained")
+    colors = (COLORS["collapsed"], "#E69F00", "#999999", METHODS["BYOL"][0])
+    for (name, track), color, style in zip(tracks.items(), colors, ("-", "--", ":", "-"), strict=True):
+        ax.plot(np.arange(1, len(track) + 1), track, style, color=color, label=name)
+    second = list(tracks.values())[1]
+    guess(ax, len(second) if guessed is not None else None, guessed)
+    ends = {name: track[-1] for name, track in tracks.items()}
+    ax.set(xlabel="training step", ylabel="std of the directions of z", ylim=(0, 1.15),
+           title=f"At the end the std is {min(ends.values()):.3f} to {max(ends.values()):.2f}")
+    ax.legend(fontsize=9, ncols=2, loc="upper right")
+    show(figure, "Std of the directions of z over training, at the end: " + ", ".join(
+        f"{name} {end:.3f}" for name, end in ends.items()))
 
 
 @styled
