@@ -96,13 +96,13 @@ def delayed(tracks: Mapping[str, Sequence[float]], guessed: float | None) -> Non
     figure, ax = plt.subplots(figsize=(8, 3.6), layout="constrained")
     colors = (COLORS["collapsed"], "#E69F00", "#999999", METHODS["BYOL"][0])
     for (name, track), color, style in zip(tracks.items(), colors, ("-", "--", ":", "-"), strict=True):
-        ax.plot(np.arange(1, len(track) + 1), track, style, color=color, label=name)
+        ax.semilogy(np.arange(1, len(track) + 1), np.maximum(track, 1e-5), style, color=color, label=name)
     second = list(tracks.values())[1]
     guess(ax, len(second) if guessed is not None else None, guessed)
     ends = {name: track[-1] for name, track in tracks.items()}
-    ax.set(xlabel="training step", ylabel="std of the directions of z", ylim=(0, 1.15),
+    ax.set(xlabel="training step", ylabel="std of the directions of z", ylim=(1e-4, 2),
            title=f"At the end the std is {min(ends.values()):.3f} to {max(ends.values()):.2f}")
-    ax.legend(fontsize=9, ncols=2, loc="upper right")
+    ax.legend(fontsize=9, ncols=2, loc="lower left")
     show(figure, "Std of the directions of z over training, at the end: " + ", ".join(
         f"{name} {end:.3f}" for name, end in ends.items()))
 
