@@ -76,7 +76,7 @@ def taken_out(panels: Mapping[str, Mapping[str, Tensor]], states: Mapping[str, M
             values = array(eigvals).clip(1e-12)
             ax.semilogy(np.arange(1, len(values) + 1), values, style, color=color,
                         label=f"{name}: {states[method][name]}")
-        ax.set(title=method, ylim=(1e-8, 1e2))
+        ax.set(title=method, ylim=(1e-6, 1e3))
         ax.legend(fontsize=8.5, loc="upper center", bbox_to_anchor=(0.5, -0.02 if ax in axes[0] else -0.2))
     for ax in axes[1]:
         ax.set_xlabel("principal axis of z, from the widest")
