@@ -63,6 +63,9 @@ TAUGHT = {
     "knn_probe": ("probe", [lambda: (z(40, 5), labels(40), z(30, 5, seed=5), labels(30)),
                             lambda: (z(40, 5), labels(40), z(30, 5, seed=5), labels(30), 3)]),
     "validation_split": ("probe", [lambda: (50,), lambda: (50, 0.3, 2)]),
+    "nt_xent": ("family", [lambda: (z(2, 8, 5),), lambda: (z(3, 8, 5) + 1, 0.1)]),
+    "negative_cosine": ("family", [lambda: (z(2, 8, 5), z(2, 8, 5, seed=1)), lambda: (z(3, 8, 5), z(3, 8, 5, seed=1))]),
+    "family_step": ("family", []),  # has a test of its own below
 }
 
 
@@ -163,3 +166,23 @@ def test_the_taught_fine_tuning_makes_the_same_network():
     values = [tensors(list(network.state_dict().values())) for network in outcomes]
     torch.testing.assert_close(*values, rtol=1e-5, atol=1e-6)
     assert not torch.equal(outcomes[0][1].weight, given[1].weight)
+
+
+@pytest.mark.parametrize("momentum", [None, 0.5])
+def test_the_taught_step_of_the_family_makes_the_same_update(momentum):
+    from jepa_utils import family
+    from jepa_utils.teacher import averaged
+    from jepa_utils.train import build_optimizer
+
+    taught = namespace(read(taught_names()["family_step"][0]), "taught")["family_step"]
+    config = TrainConfig(dobs=3, henc=4, dstc=8, projector="8", predictor="mlp")
+    method = family.Method(lambda z, p, t, step: {"prediction": family.negative_cosine(p, t.detach())}, True, momentum)
+    outcomes = []
+    for step_function in (taught, family.family_step):
+        student = build_model(config).train()
+        teacher = averaged(student) if momentum is not None else None
+        optimizer, views = build_optimizer(config, student), torch.stack([pictures(8), pictures(8).flip(3)])
+        terms = step_function(student, teacher, method, optimizer, grad_scaler(views.device), views, 0, 1e-2)
+        networks = [student] if teacher is None else [student, teacher]
+        outcomes.append([*tensors(terms), *tensors([list(each.state_dict().values()) for each in networks])])
+    torch.testing.assert_close(*outcomes, rtol=1e-5, atol=1e-6)
