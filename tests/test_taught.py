@@ -60,6 +60,11 @@ TAUGHT = {
     "knn_probe": ("probe", [lambda: (z(40, 5), labels(40), z(30, 5, seed=5), labels(30)),
                             lambda: (z(40, 5), labels(40), z(30, 5, seed=5), labels(30), 3)]),
     "validation_split": ("probe", [lambda: (50,), lambda: (50, 0.3, 2)]),
+    "directions": ("search", [lambda: (z(20, 5) * 3 + 1,), lambda: (z(8, 5, seed=4), z(20, 5) * 3 + 1)]),
+    "nearest": ("search", [lambda: (z(8, 5, seed=4), z(20, 5)), lambda: (z(8, 5, seed=4), z(20, 5), 30)]),
+    "found_again": ("search", [lambda: (z(20, 5) + 0.5 * z(20, 5, seed=6), z(20, 5))]),
+    "near_duplicates": ("search", [lambda: (z(20, 5), 0.3), lambda: (z(20, 5), 99.0), lambda: (z(20, 5),)]),
+    "oddness": ("search", [lambda: (z(20, 5),), lambda: (z(20, 5), 2)]),
 }
 
 
