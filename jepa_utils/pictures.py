@@ -43,8 +43,8 @@ def suffixes() -> frozenset[str]:
 def find(path: str | Path | None, beside: bool = False) -> dict[str, list[Path]]:
     """Picture files by class: those of `path/<class>/`, however deep, or of `path` itself, then all "unlabeled".
 
-    With `beside`, pictures beside class folders are "unlabeled" too; without, they are passed over. Hidden names (with a
-    leading dot) are passed over; that and whatever else is left out is counted in a line.
+    With `beside`, pictures beside class folders are "unlabeled" too; without, they are passed over. Hidden names (with
+    a leading dot) are passed over; that and whatever else is left out is counted in a line.
     InputError if `path` is no folder that can be read, or holds no picture.
     """
     root = _existing(path)

@@ -13,7 +13,7 @@ LOOKS = {  # of ways to make features: colour and marker
     "untrained": (COLORS["untrained"], "v"),
     "shipped": ("#56B4E9", "^"),
     "yours": (COLORS["VICReg"], "o"),
-    "shipped, then yours": ("#009E73", "D"),
+    "continued": ("#009E73", "D"),
     "from scratch": (COLORS["supervised"], "P"),
     "yours, fine-tuned": (COLORS["VICReg"], "*"),
     "shipped, fine-tuned": ("#56B4E9", "X"),
@@ -114,12 +114,12 @@ def found(queries: Tensor, neighbours: dict[str, Tensor], title: str) -> None:
 @styled
 def thumbnails(planes: dict[str, Tensor], images: Tensor) -> None:
     """Maps: the pictures themselves (N, 3, 32, 32), each at its point (N, 2)."""
-    figure, axes = plt.subplots(1, len(planes), figsize=(10, 5.2), squeeze=False, layout="constrained")
+    figure, axes = plt.subplots(1, len(planes), figsize=(9, 4.6), squeeze=False, layout="constrained")
     for ax, (name, plane) in zip(axes[0], planes.items(), strict=True):
         points = array(plane)
         ax.scatter(*points.T, s=1, color="white")
         for point, image in zip(points, images, strict=True):
-            small = OffsetImage(array(image).transpose(1, 2, 0) / 255, zoom=0.5)
+            small = OffsetImage(array(image).transpose(1, 2, 0) / 255, zoom=0.45)
             ax.add_artist(AnnotationBbox(small, tuple(point), frameon=False))
         ax.set(xticks=[], yticks=[])
         ax.set_title(name, fontsize=10)
@@ -212,6 +212,7 @@ def transfer(groups: dict[str, dict[str, tuple[float, float]]]) -> None:
     for ax, (target, results) in zip(axes[0], groups.items(), strict=True):
         values = {name: value for name, (value, _) in results.items()}
         bars(ax, values, "linear probe, %", target, {name: error for name, (_, error) in results.items()})
+        ax.set_xlim(left=0)
         for bar, name in zip(ax.patches, values, strict=False):
             bar.set_color(look(name)[0])
         said.append(f"{target}: " + ", ".join(f"{name} {value:.1f} percent" for name, value in values.items()))
