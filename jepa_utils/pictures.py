@@ -13,6 +13,7 @@ from torch import Tensor
 from .pixels import SIZE
 from .runtime import InputError, generator, progress_bar, watched
 
+DRAFT = 8 * SIZE  # a large JPEG is decoded at a half, a quarter or an eighth, no smaller than this: faster
 NEVER_READ = {"BUFR", "GRIB", "HDF5", "MPEG"}  # Pillow knows them when it sees them, but has no decoder
 # How Pillow turns each EXIF orientation upright, by the name of its Transpose; 1 stands upright already.
 UPRIGHT = {
@@ -40,23 +41,25 @@ def suffixes() -> frozenset[str]:
     return frozenset(suffix for suffix, kind in known if kind in read)
 
 
-def find(path: str | Path | None) -> dict[str, list[Path]]:
+def find(path: str | Path | None, beside: bool = False) -> dict[str, list[Path]]:
     """Picture files by class: those of `path/<class>/`, however deep, or of `path` itself, then all "unlabeled".
 
-    Hidden names (with a leading dot) are passed over; that and whatever else is left out is counted in a line.
+    With `beside`, pictures beside class folders are "unlabeled" too; without, they are passed over. Hidden names (with
+    a leading dot) are passed over; that and whatever else is left out is counted in a line.
     InputError if `path` is no folder that can be read, or holds no picture.
     """
     root = _existing(path)
     passed: Counter[tuple[str, str]] = Counter()
     inside = _visible(root, passed)
     groups = {child.name: _below(child, passed, (root.resolve(),)) for child in inside if os.path.isdir(child)}
-    beside = _pictures([child for child in inside if not os.path.isdir(child)], passed)
+    loose = _pictures([child for child in inside if not os.path.isdir(child)], passed)
     found = {name: files for name, files in groups.items() if files}
-    if not found and not beside:
+    if not found and not loose:
         raise InputError("data_path", str(path), "a folder with at least one .png, .jpg, .webp or other picture")
-    if found:
-        passed["picture beside the class folders", "pictures beside the class folders"] = len(beside)
-    found = found or {"unlabeled": beside}
+    if found and not beside:
+        passed["picture beside the class folders", "pictures beside the class folders"] = len(loose)
+    elif loose:
+        found["unlabeled"] = [*found.get("unlabeled", []), *loose]
     _tell_passed(passed, [name for name, files in groups.items() if not files], found)
     return found
 
@@ -169,6 +172,8 @@ def _decoded(raw: bytes):
         warnings.simplefilter("ignore")  # of a large size, of damaged metadata: the pixels are what counts
         try:
             picture = Image.open(io.BytesIO(raw))
+            if picture.format == "JPEG":
+                picture.draft(None, (DRAFT, DRAFT))
             picture.load()
         except Exception:  # of damage, almost any
             if not raw.startswith(b"\x89PNG"):

@@ -181,6 +181,16 @@ def test_a_wide_picture_is_cut_to_its_middle(tmp_path):
     assert np.array_equal(pictures.read(tmp_path / "a.png").permute(1, 2, 0).numpy(), np.asarray(noise(32)))
 
 
+@pytest.mark.parametrize("size", [(640, 480), (3000, 2000), (2000, 3000)])
+def test_a_large_jpeg_decoded_small_is_what_it_is_decoded_whole(tmp_path, monkeypatch, size):
+    rows, columns = np.mgrid[: size[1], : size[0]] / 100
+    waves = np.stack([np.sin(rows) * 99 + 128, np.cos(columns) * 99 + 128, np.sin(rows + columns) * 99 + 128], axis=2)
+    Image.fromarray(waves.astype(np.uint8)).save(tmp_path / "a.jpg", quality=95)
+    small = pictures.read(tmp_path / "a.jpg").int()
+    monkeypatch.setattr(pictures, "DRAFT", 10**6)
+    assert (small - pictures.read(tmp_path / "a.jpg").int()).abs().max() <= 3
+
+
 # ------------------------------------------------------------------------------------- damage
 
 

@@ -66,6 +66,11 @@ TAUGHT = {
     "nt_xent": ("family", [lambda: (z(2, 8, 5),), lambda: (z(3, 8, 5) + 1, 0.1)]),
     "negative_cosine": ("family", [lambda: (z(2, 8, 5), z(2, 8, 5, seed=1)), lambda: (z(3, 8, 5), z(3, 8, 5, seed=1))]),
     "family_step": ("family", []),  # has a test of its own below
+    "directions": ("search", [lambda: (z(20, 5) * 3 + 1,), lambda: (z(8, 5, seed=4), z(20, 5) * 3 + 1)]),
+    "nearest": ("search", [lambda: (z(8, 5, seed=4), z(20, 5)), lambda: (z(8, 5, seed=4), z(20, 5), 30)]),
+    "found_again": ("search", [lambda: (z(20, 5) + 0.5 * z(20, 5, seed=6), z(20, 5))]),
+    "near_duplicates": ("search", [lambda: (z(20, 5), 0.3), lambda: (z(20, 5), 99.0), lambda: (z(20, 5),)]),
+    "oddness": ("search", [lambda: (z(20, 5),), lambda: (z(20, 5), 2)]),
 }
 
 

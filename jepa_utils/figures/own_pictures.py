@@ -1,0 +1,220 @@
+"""The figures of notebook 10."""
+
+from collections.abc import Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.offsetbox import AnnotationBbox, OffsetImage
+from torch import Tensor
+
+from ..plots import COLORS, array, bars, frames, guess, headline, image_grid, picture, plt, show, styled
+
+LOOKS = {  # of ways to make features: colour and marker
+    "raw pixels": (COLORS["raw pixels"], "s"),
+    "untrained": (COLORS["untrained"], "v"),
+    "shipped": ("#56B4E9", "^"),
+    "yours": (COLORS["VICReg"], "o"),
+    "continued": ("#009E73", "D"),
+    "from scratch": (COLORS["supervised"], "P"),
+    "yours, fine-tuned": (COLORS["VICReg"], "*"),
+    "shipped, fine-tuned": ("#56B4E9", "X"),
+}
+PLANTED, OTHER = "#D55E00", "#999999"  # frames around pictures
+
+
+def look(name: str) -> tuple[str, str]:
+    return LOOKS.get(name, ("#332288", "o"))
+
+
+def one_line(name: str) -> str:
+    return name.replace("\n", " ")
+
+
+def frame(ax: Axes, color: str) -> None:
+    """A coloured frame around the 32 x 32 picture that an axis shows."""
+    ax.add_patch(plt.Rectangle((-0.5, -0.5), 32, 32, fill=False, color=color, linewidth=5))
+
+
+@styled
+def some(images: Tensor, title: str, columns: int = 12) -> None:
+    """The first pictures (N, 3, 32, 32), in rows."""
+    show(image_grid(list(images.split(columns)), title=title), f"{len(images)} small pictures in rows of {columns}")
+
+
+@styled
+def views(images: Tensor, drawn: dict[str, Tensor]) -> None:
+    """Pictures (N, 3, 32, 32), and below them a row of views under each recipe."""
+    figure = image_grid([images, *drawn.values()], ["picture", *drawn], None, "Would you know each picture again?")
+    show(figure, f"{len(images)} pictures, and below them a view of each under the recipes "
+                 + ", ".join(map(one_line, drawn)))
+
+
+@styled
+def criterion(shares: dict[str, dict[str, tuple[float, float]]], choice: str) -> None:
+    """For every recipe, % of views that lead back to their picture, by each reader: (share, standard error)."""
+    figure, ax = plt.subplots(figsize=(8, 0.6 * len(shares) + 1.4), layout="constrained")
+    readers = {"by colour alone": ("#E69F00", "s"), "by the shipped encoder": ("#56B4E9", "^"),
+               "by raw pixels": (COLORS["raw pixels"], "o")}
+    for i, by_reader in enumerate(shares.values()):
+        values = [share for share, _ in by_reader.values()]
+        ax.plot([min(values), max(values)], [i, i], color="#cccccc", linewidth=3, zorder=0)
+        for reader, (share, error) in by_reader.items():
+            color, marker = readers.get(reader, ("#332288", "o"))
+            ax.errorbar(share, i, xerr=error, fmt=marker, color=color, capsize=3, markersize=8,
+                        label=reader if i == 0 else None)
+    ax.set(yticks=range(len(shares)), yticklabels=list(shares), ylim=(len(shares) - 0.5, -0.5),
+           xlabel="views whose own picture is the nearest, %", title=f"Closest to one half: {one_line(choice)}")
+    ax.axvline(50, color="#000000", linewidth=1, linestyle=":")
+    ax.legend(fontsize=9, loc="center left", bbox_to_anchor=(1, 0.5))
+    show(figure, "Share of views that lead back to their picture, for each recipe: " + "; ".join(
+        f"{one_line(name)} " + ", ".join(f"{share:.0f} percent {reader}" for reader, (share, _) in each.items())
+        for name, each in shares.items()))
+
+
+@styled
+def judged(found: dict[str, float], read: dict[str, list[float]], choice: str, guessed: str) -> None:
+    """What labels say of each recipe, one dot a seed, against the share of its views that are found again."""
+    figure, ax = plt.subplots(figsize=(8, 3.6), layout="constrained")
+    means = {name: sum(values) / len(values) for name, values in read.items()}
+    best = max(means, key=lambda name: means[name])
+    ax.axvline(50, color="#000000", linewidth=1, linestyle=":")
+    for name, values in read.items():
+        ax.plot([found[name]] * len(values), values, "o", color=COLORS["VICReg"], alpha=0.5, markersize=6)
+        ax.plot(found[name], means[name], "_", color="#000000", markersize=16, markeredgewidth=2)
+        ax.annotate(one_line(name), (found[name], means[name]), (12, 0), textcoords="offset points", va="center",
+                    fontsize=9)
+    ax.plot(found[choice], means[choice], "o", markersize=20, markerfacecolor="none", color=COLORS["collapsed"],
+            linestyle="", label="the rule's choice")
+    if guessed in means:
+        guess(ax, found[guessed], means[guessed])
+    title = f"Labels prefer {one_line(best)}; the rule chose {one_line(choice)}"
+    title += "" if best == choice else f", {means[best] - means[choice]:.1f} points below"
+    ax.set(xlabel="views found again by the reader, %", ylabel="neighbours of the same class, %", title=title)
+    ax.margins(x=0.2, y=0.15)
+    ax.legend(fontsize=9)
+    show(figure, title + ". Views found and neighbours of the same class: " + "; ".join(
+        f"{one_line(name)} {found[name]:.0f} and {means[name]:.1f} percent" for name in means))
+
+
+@styled
+def found(queries: Tensor, neighbours: dict[str, Tensor], title: str) -> None:
+    """Queries (M, 3, 32, 32), and beside each its nearest pictures (M, k, 3, 32, 32) by several kinds of features."""
+    k = next(iter(neighbours.values())).shape[1]
+    figure, axes = frames(len(queries), [1.0, *([0.25] + [1.0] * k) * len(neighbours)], title, above=0.05)
+    for i, query in enumerate(queries):
+        picture(axes[i, 0], query, "query" if i == 0 else "")
+        for r, (name, images) in enumerate(neighbours.items()):
+            for j, image in enumerate(images[i]):
+                ax = axes[i, 2 + r * (k + 1) + j]
+                picture(ax, image)
+                if i == j == 0:
+                    ax.set_title(f"nearest, {name}", fontsize=10, loc="left")
+    show(figure, f"{len(queries)} pictures, and beside each the {k} nearest to it by " + ", by ".join(neighbours))
+
+
+@styled
+def thumbnails(planes: dict[str, Tensor], images: Tensor) -> None:
+    """Maps: the pictures themselves (N, 3, 32, 32), each at its point (N, 2)."""
+    figure, axes = plt.subplots(1, len(planes), figsize=(9, 4.6), squeeze=False, layout="constrained")
+    for ax, (name, plane) in zip(axes[0], planes.items(), strict=True):
+        points = array(plane)
+        ax.scatter(*points.T, s=1, color="white")
+        for point, image in zip(points, images, strict=True):
+            small = OffsetImage(array(image).transpose(1, 2, 0) / 255, zoom=0.45)
+            ax.add_artist(AnnotationBbox(small, tuple(point), frameon=False))
+        ax.set(xticks=[], yticks=[])
+        ax.set_title(name, fontsize=10)
+        ax.grid(visible=False)
+    headline(figure, f"{len(images)} of the pictures, near where their features are")
+    show(figure, f"{len(images)} thumbnails of pictures, laid out by their features, by " + " and by ".join(planes))
+
+
+@styled
+def clusters(rows: list[Tensor], sizes: Sequence[int], title: str) -> None:
+    """A row of members (k, 3, 32, 32) for each cluster, those nearest to its centre first."""
+    figure = image_grid(rows, [f"{size} pictures" for size in sizes], None, title)
+    show(figure, f"{len(rows)} rows of pictures, the most typical members of each cluster. " + title)
+
+
+@styled
+def pairs(one: Tensor, two: Tensor, cosine: Tensor, planted: list[bool]) -> None:
+    """Pairs of pictures (P, 3, 32, 32) above each other, their cosine above; planted ones in a frame."""
+    columns = min(12, len(one))
+    rows = -(-len(one) // columns)
+    figure, axes = frames(2 * rows, [1.0] * columns, f"The {len(one)} most alike pairs", above=0.13)
+    for i, both in enumerate(zip(one, two, strict=True)):
+        for j, image in enumerate(both):
+            ax = axes[2 * (i // columns) + j, i % columns]
+            picture(ax, image, f"{cosine[i]:.3f}" if j == 0 else "")
+            if planted[i]:
+                frame(ax, PLANTED)
+    show(figure, f"{len(one)} pairs of pictures with cosines from {cosine[0]:.3f} to {cosine[-1]:.3f}; "
+                 f"{sum(planted)} of them are planted")
+
+
+@styled
+def oddest(by_features: dict[str, Tensor], planted: dict[str, list[bool]]) -> None:
+    """The oddest pictures (k, 3, 32, 32) by each kind of features, the oddest first; planted ones in a frame."""
+    rows = list(by_features.values())
+    counts = ", ".join(f"{sum(planted[name])} by {name}" for name in by_features)
+    title = f"Planted among the oddest {len(rows[0])}: {counts}" if any(map(any, planted.values())) \
+        else f"The oddest {len(rows[0])} pictures"
+    figure, axes = frames(len(rows), [1.0] * len(rows[0]), title, 1.1)
+    for row, images, name in zip(axes, rows, by_features, strict=True):
+        for ax, image, is_planted in zip(row, images, planted[name], strict=True):
+            picture(ax, image)
+            if is_planted:
+                frame(ax, PLANTED)
+        row[0].text(-0.1, 0.5, name, transform=row[0].transAxes, ha="right", va="center", fontsize=10)
+    show(figure, "Rows of the oddest pictures. " + title)
+
+
+@styled
+def scores(groups: dict[str, dict[str, tuple[float, float]]], guesses: dict[str, float | None]) -> None:
+    """A panel of bars for each task: (value, standard error) by kind of features; the guess is about "yours"."""
+    figure, axes = plt.subplots(1, len(groups), figsize=(10, 2.8), squeeze=False, layout="constrained")
+    said = []
+    for ax, (task, results) in zip(axes[0], groups.items(), strict=True):
+        values = {name: value for name, (value, _) in results.items()}
+        bars(ax, values, "%", task, {name: error for name, (_, error) in results.items()},
+             {"yours": guesses.get(task)})
+        for bar, name in zip(ax.patches, values, strict=False):
+            bar.set_color(look(name)[0])
+        said.append(f"{task}: " + ", ".join(f"{name} {value:.0f} percent" for name, value in values.items()))
+    show(figure, "Bars. " + "; ".join(said))
+
+
+@styled
+def few_labels(read: dict[str, list[float]], per_class: int, guessed: float | None) -> None:
+    """Accuracy of each way to use a few labels: a mark for each draw of the labels, a line for the mean.
+
+    The guess is the lead of fine-tuning "yours" over training from scratch, in points.
+    """
+    figure, ax = plt.subplots(figsize=(8, 0.5 * len(read) + 1.2), layout="constrained")
+    means = {name: sum(values) / len(values) for name, values in read.items()}
+    for i, (name, values) in enumerate(read.items()):
+        color, marker = look(name.removesuffix(", linear probe"))
+        ax.plot(values, [i] * len(values), marker, color=color, markersize=9, alpha=0.7, linestyle="")
+        ax.plot([means[name]] * 2, [i - 0.3, i + 0.3], color="#000000")
+    if guessed is not None:
+        guess(ax, means["from scratch"] + guessed, list(read).index("yours, fine-tuned"))
+    ax.set(yticks=range(len(read)), yticklabels=list(read), ylim=(len(read) - 0.5, -0.5),
+           xlabel="% of the labelled pictures that were not drawn",
+           title=f"{per_class} labels per class; best: {max(means, key=lambda name: means[name])}")
+    show(figure, f"Accuracies with {per_class} labels per class, a mark for each draw: " + "; ".join(
+        f"{name} {means[name]:.1f} percent" for name in means))
+
+
+@styled
+def transfer(groups: dict[str, dict[str, tuple[float, float]]]) -> None:
+    """A panel for each set of pictures: probe (value, half an interval or standard error) of every encoder."""
+    figure, axes = plt.subplots(1, len(groups), figsize=(5 * len(groups), 2.8), squeeze=False, layout="constrained")
+    said = []
+    for ax, (target, results) in zip(axes[0], groups.items(), strict=True):
+        values = {name: value for name, (value, _) in results.items()}
+        bars(ax, values, "linear probe, %", target, {name: error for name, (_, error) in results.items()})
+        ax.set_xlim(left=0)
+        for bar, name in zip(ax.patches, values, strict=False):
+            bar.set_color(look(name)[0])
+        said.append(f"{target}: " + ", ".join(f"{name} {value:.1f} percent" for name, value in values.items()))
+    show(figure, "Bars of linear probes. " + "; ".join(said))
+
