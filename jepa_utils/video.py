@@ -5,7 +5,7 @@ Everything random comes from a generator, and is made where that generator lives
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -26,7 +26,8 @@ from .train import lr_at
 SHEET = 12  # side of the sheet of paper that a digit is written on, in pixels
 LOW, HIGH = 8.0, 24.0  # between these walls the digit's centre of mass moves, in x and in y
 SPEEDS = (1.0, 3.0)  # of each axis, in pixels a frame
-SPLITS = ("train", "test")
+SPLITS, NOISES = ("train", "test"), ("", "still", "flicker")
+GRAIN = 0.3  # the strength of noise
 
 
 # --------------------------------------------------------------------------------------- the world
@@ -36,15 +37,13 @@ SPLITS = ("train", "test")
 class Clips:
     """N clips of T frames, and everything that there is to know of them."""
 
+    ink: Tensor  # (N, 1, 12, 12): the writing, in [0, 1]
     frames: Tensor  # (T, N, 1, 32, 32) in [0, 1]
     digits: Tensor  # (N,)
     positions: Tensor  # (T, N, 2): x and y of the centre of mass, in pixels from the upper left corner
     velocities: Tensor  # (T, N, 2): pixels a frame, as the digit leaves each frame
     coins: Tensor  # (T, N): 1 or -1, what the coin of a wall said, or would have, on the way into each frame
     hits: Tensor  # (T, N): whether a wall was hit on that way
-
-    def to(self, device: torch.device | str) -> "Clips":
-        return Clips(*(getattr(self, field.name).to(device) for field in fields(self)))
 
 
 @lru_cache(maxsize=2)
@@ -98,13 +97,17 @@ def advance(position: Tensor, velocity: Tensor, coin: Tensor) -> tuple[Tensor, T
     return reflected, torch.where(reflected == ahead, velocity, -velocity), hit.any(dim=1)
 
 
-def moving_digits(N: int, T: int, g: torch.Generator, split: str = "train", coins: bool = False) -> Clips:
+def moving_digits(N: int, T: int, g: torch.Generator, split: str = "train", coins: bool = False,
+                  noise: str = "") -> Clips:
     """N clips of T frames on the generator's device: digits at constant velocity between walls that reflect.
 
-    With `coins`, a fair coin at every hit decides whether the movement along the wall goes on or turns back.
+    With `coins`, a fair coin at every hit decides whether the movement along the wall goes on or turns back. The
+    paper may have grain, `noise`: "still" is one pattern for all frames of a clip, "flicker" a new one every frame.
     """
     check_count(N, "N")
     check_count(T, "T")
+    if noise not in NOISES:
+        raise InputError("noise", noise, ", ".join(map(repr, NOISES)))
     ink, digits = (part.to(g.device) for part in handwriting(split))
     pick = torch.randint(len(ink), (N,), generator=g, device=g.device)
     position = LOW + (HIGH - LOW) * torch.rand(N, 2, generator=g, device=g.device)
@@ -116,7 +119,23 @@ def moving_digits(N: int, T: int, g: torch.Generator, split: str = "train", coin
     for coin in tossed[1:]:
         track.append(advance(*track[-1][:2], coin))
     positions, velocities, hits = map(torch.stack, zip(*track, strict=True))
-    return Clips(render(ink[pick], positions), digits[pick], positions, velocities, tossed, hits)
+    frames = render(ink[pick], positions)
+    if noise:
+        grain = torch.rand(1 if noise == "still" else T, N, 1, SIZE, SIZE, generator=g, device=g.device)
+        frames = (frames + GRAIN * grain).clamp(max=1)
+    return Clips(ink[pick], frames, digits[pick], positions, velocities, tossed, hits)
+
+
+def futures(clips: Clips) -> Tensor:
+    """Frames from the third on, if the coin of that step says 1 and if it says -1: (2, T - 2, N, 1, 32, 32).
+
+    Both follow the same past. Where no wall is hit they are one and the same.
+    """
+    N = len(clips.digits)
+    before, moving = clips.positions[1:-1].flatten(0, 1), clips.velocities[1:-1].flatten(0, 1)
+    coin = torch.ones(len(before), device=before.device)
+    positions = torch.stack([advance(before, moving, side * coin)[0].unflatten(0, (-1, N)) for side in (1, -1)])
+    return render(clips.ink, positions.flatten(0, 1)).unflatten(0, (2, -1))
 
 
 def signs(rows: int, columns: int, g: torch.Generator) -> Tensor:
@@ -138,7 +157,7 @@ def frame_encoder(D: int = 32, width: int = 16) -> nn.Sequential:
 
 
 class TemporalPredictor(nn.Module):
-    """From two embeddings in a row (..., D) to a guess of the next; a latent (..., K), if any, chooses among futures."""
+    """From two embeddings in a row (..., D) to a guess of the next; a latent (..., K), if any, picks among futures."""
 
     def __init__(self, D: int, hidden: int = 128, K: int = 0):
         super().__init__()
@@ -232,6 +251,54 @@ def train(encoder: nn.Module, predictor: nn.Module, regularizer: Regularizer, st
     return [{name: term.item() for name, term in terms.items()} for terms in log]
 
 
+# ---------------------------------------------------------------------- what cannot be known in advance
+
+Objective = Callable[[nn.Module, Tensor, Tensor, Tensor, Tensor], Tensor]  # (predictor, before, now, after, coin)
+
+
+def options(predictor: nn.Module, before: Tensor, now: Tensor, K: int = 2) -> Tensor:
+    """The predictor's guess at each of K values of its one-of-K latent: (K, ..., D)."""
+    choices = torch.eye(K, device=now.device)
+    return torch.stack([predictor(before, now, choice.expand(*now.shape[:-1], K)) for choice in choices])
+
+
+def best_of(guess: Tensor, target: Tensor) -> Tensor:
+    """Mean squared error of K guesses (K, N, D) of a target (N, D), where only each sample's best guess counts."""
+    errors = (guess - target).square().mean(dim=-1)  # (K, N)
+    return errors.min(dim=0).values.mean()
+
+
+OBJECTIVES: dict[str, Objective] = {
+    "no variable": lambda predictor, before, now, after, coin: F.mse_loss(predictor(before, now), after),
+    "told the coin": lambda predictor, before, now, after, coin: F.mse_loss(
+        predictor(before, now, coin[..., None]), after),
+    "best of two": lambda predictor, before, now, after, coin: best_of(options(predictor, before, now), after),
+}
+LATENT_SIZES = {"no variable": 0, "told the coin": 1, "best of two": 2}
+
+
+def fit_predictor(objective: Objective, K: int, z: Tensor, coins: Tensor, steps: int, seed: int = 0,
+                  batch_size: int = 512, lr: float = 3e-3) -> TemporalPredictor:
+    """A new predictor with a latent of size K, trained on frozen z (T, N, D); coins (T, N) are for those who ask."""
+    check_count(steps, "steps")
+    if len(check_floats(z, "z", "T, N, D")) < 3 or coins.shape != z.shape[:2]:
+        raise InputError("z", tuple(z.shape), f"(T, N, D) with T >= 3, and coins {tuple(coins.shape)} of shape (T, N)")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        predictor = TemporalPredictor(z.shape[-1], K=K).to(z.device)
+    before, now, after, coin = (part.flatten(0, 1) for part in (z[:-2], z[1:-1], z[2:], coins[2:]))
+    optimizer, g = torch.optim.Adam(predictor.parameters(), lr), generator(seed, z.device)
+    for step in range(steps):
+        for group in optimizer.param_groups:
+            group["lr"] = lr_at(step, steps, lr)
+        pick = torch.randint(len(now), (batch_size,), generator=g, device=z.device)
+        loss = objective(predictor, before[pick], now[pick], after[pick], coin[pick])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return predictor.eval()
+
+
 # --------------------------------------------------------------------------------------- the probes
 
 Interval = tuple[float, float, float]  # a figure, and the two ends of its 95 % interval
@@ -239,10 +306,11 @@ Interval = tuple[float, float, float]  # a figure, and the two ends of its 95 % 
 
 def linear_readout(train_h: Tensor, train_y: Tensor, test_h: Tensor, penalty: float = 1e-3) -> Tensor:
     """What a linear regression from h (M, F) to y (M, K), with a small L2 penalty, makes of test_h: (M', K)."""
-    train_h, test_h = standardize(train_h, test_h)
-    mean = train_y.mean(dim=0)
-    gram = second_moments(train_h) + penalty * torch.eye(train_h.shape[1], device=train_h.device)
-    return mean + test_h @ torch.linalg.solve(gram, train_h.mT @ (train_y - mean) / len(train_h))
+    mean_h, mean_y = train_h.mean(dim=0), train_y.mean(dim=0)
+    h = train_h - mean_h
+    gram = second_moments(h)
+    gram.diagonal().add_(penalty * gram.diagonal().mean())  # a share of the variance, whatever the scale of h
+    return mean_y + (test_h - mean_h) @ torch.linalg.solve(gram, h.mT @ (train_y - mean_y) / len(h))
 
 
 def over_clips(errors: Tensor, total: Tensor, repeats: int = 1000) -> Interval:
