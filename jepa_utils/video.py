@@ -145,6 +145,8 @@ def signs(rows: int, columns: int, g: torch.Generator) -> Tensor:
 
 # --------------------------------------------------------------------------------------- the model
 
+Regularizer = Callable[[Tensor, int], dict[str, Tensor]]  # of z (V, N, D) and the step: weighted terms by name
+
 
 def frame_encoder(D: int = 32, width: int = 16) -> nn.Sequential:
     """A frame (N, 1, 32, 32) to its embedding z (N, D): three convolutions, and one linear layer that sees where."""
@@ -189,6 +191,12 @@ def guesses(predictor: Callable[[Tensor, Tensor], Tensor], z: Tensor) -> Tensor:
     return predictor(z[:-2], z[1:-1])
 
 
+def loss_terms(predictor: Callable[[Tensor, Tensor], Tensor], z: Tensor, regularizer: Regularizer,
+               step: int) -> dict[str, Tensor]:
+    """The prediction term of z (T, N, D), and what the regularizer adds; the loss is their sum."""
+    return {"prediction": F.mse_loss(guesses(predictor, z), z[2:])} | regularizer(z, step)
+
+
 def rollout(predictor: Callable[[Tensor, Tensor], Tensor], before: Tensor, now: Tensor, steps: int) -> Tensor:
     """`steps` frames ahead of two embeddings (..., D), each guess fed back as if it had been seen: (steps, ..., D)."""
     check_count(steps, "steps")
@@ -199,8 +207,6 @@ def rollout(predictor: Callable[[Tensor, Tensor], Tensor], before: Tensor, now: 
 
 
 # ------------------------------------------------------------------------------------ the training
-
-Regularizer = Callable[[Tensor, int], dict[str, Tensor]]  # of z (V, N, D) and the step: weighted terms by name
 
 
 def vicreg_terms(var_loss_weight: float = 2.0, cov_loss_weight: float = 0.08) -> Regularizer:
@@ -224,8 +230,19 @@ def over_all_frames(regularizer: Regularizer) -> Regularizer:
     return lambda z, step: regularizer(z.flatten(0, 1)[None], step)
 
 
+def over_time(regularizer: Regularizer) -> Regularizer:
+    """The same regularizer for a cloud of every clip: its own frames."""
+    return lambda z, step: regularizer(z.transpose(0, 1), step)
+
+
+def both(*regularizers: Regularizer) -> Regularizer:
+    """Several regularizers, each at its full weight."""
+    return lambda z, step: {f"{name} {i}": term for i, each in enumerate(regularizers)
+                            for name, term in each(z, step).items()}
+
+
 def train(encoder: nn.Module, predictor: nn.Module, regularizer: Regularizer, steps: int, g: torch.Generator,
-          N: int = 64, T: int = 8, lr: float = 5e-3, **world: Any) -> list[dict[str, float]]:
+          N: int = 48, T: int = 8, lr: float = 5e-3, **world: Any) -> list[dict[str, float]]:
     """Train both in place on clips made as they are needed; the terms of the loss, step by step."""
     check_count(steps, "steps")
     check_count(N, "N", 2)
@@ -242,7 +259,7 @@ def train(encoder: nn.Module, predictor: nn.Module, regularizer: Regularizer, st
         for group in optimizer.param_groups:
             group["lr"] = lr_at(step, steps, lr)
         z = encode(encoder, moving_digits(N, T, g, **world).frames)
-        terms = {"prediction": F.mse_loss(guesses(predictor, z), z[2:])} | regularizer(z, step)
+        terms = loss_terms(predictor, z, regularizer, step)
         optimizer.zero_grad()
         torch.stack(list(terms.values())).sum().backward()
         optimizer.step()
@@ -251,9 +268,9 @@ def train(encoder: nn.Module, predictor: nn.Module, regularizer: Regularizer, st
     return [{name: term.item() for name, term in terms.items()} for terms in log]
 
 
-# ---------------------------------------------------------------------- what cannot be known in advance
+# --------------------------------------------------------------------- what cannot be known in advance
 
-Objective = Callable[[nn.Module, Tensor, Tensor, Tensor, Tensor], Tensor]  # (predictor, before, now, after, coin)
+Way = Callable[[nn.Module, Tensor, Tensor, Tensor], Tensor]  # (predictor, before, now, coin) -> guesses (K, ..., D)
 
 
 def options(predictor: nn.Module, before: Tensor, now: Tensor, K: int = 2) -> Tensor:
@@ -268,35 +285,41 @@ def best_of(guess: Tensor, target: Tensor) -> Tensor:
     return errors.min(dim=0).values.mean()
 
 
-OBJECTIVES: dict[str, Objective] = {
-    "no variable": lambda predictor, before, now, after, coin: F.mse_loss(predictor(before, now), after),
-    "told the coin": lambda predictor, before, now, after, coin: F.mse_loss(
-        predictor(before, now, coin[..., None]), after),
-    "best of two": lambda predictor, before, now, after, coin: best_of(options(predictor, before, now), after),
+WAYS: dict[str, tuple[int, Way]] = {  # size of the latent, and the guesses that are made with it
+    "no variable": (0, lambda predictor, before, now, coin: predictor(before, now)[None]),
+    "told the coin": (1, lambda predictor, before, now, coin: predictor(before, now, coin[..., None])[None]),
+    "best of two": (2, lambda predictor, before, now, coin: options(predictor, before, now)),
 }
-LATENT_SIZES = {"no variable": 0, "told the coin": 1, "best of two": 2}
 
 
-def fit_predictor(objective: Objective, K: int, z: Tensor, coins: Tensor, steps: int, seed: int = 0,
-                  batch_size: int = 512, lr: float = 3e-3) -> TemporalPredictor:
-    """A new predictor with a latent of size K, trained on frozen z (T, N, D); coins (T, N) are for those who ask."""
+def fit_predictor(way: str, z: Tensor, coins: Tensor, steps: int, seed: int = 0, batch_size: int = 512,
+                  lr: float = 3e-3) -> TemporalPredictor:
+    """A new predictor, trained on frozen z (T, N, D) to guess in one of WAYS; only "told the coin" looks at coins."""
     check_count(steps, "steps")
+    if way not in WAYS:
+        raise InputError("way", way, ", ".join(WAYS))
     if len(check_floats(z, "z", "T, N, D")) < 3 or coins.shape != z.shape[:2]:
         raise InputError("z", tuple(z.shape), f"(T, N, D) with T >= 3, and coins {tuple(coins.shape)} of shape (T, N)")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        predictor = TemporalPredictor(z.shape[-1], K=K).to(z.device)
+        predictor = TemporalPredictor(z.shape[-1], K=WAYS[way][0]).to(z.device)
     before, now, after, coin = (part.flatten(0, 1) for part in (z[:-2], z[1:-1], z[2:], coins[2:]))
     optimizer, g = torch.optim.Adam(predictor.parameters(), lr), generator(seed, z.device)
     for step in range(steps):
         for group in optimizer.param_groups:
             group["lr"] = lr_at(step, steps, lr)
         pick = torch.randint(len(now), (batch_size,), generator=g, device=z.device)
-        loss = objective(predictor, before[pick], now[pick], after[pick], coin[pick])
+        loss = best_of(WAYS[way][1](predictor, before[pick], now[pick], coin[pick]), after[pick])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
     return predictor.eval()
+
+
+@torch.no_grad()
+def guesses_in(way: str, predictor: nn.Module, z: Tensor, coins: Tensor) -> Tensor:
+    """What a predictor of `fit_predictor` expects after each two frames: (K, T - 2, N, D), one guess or several."""
+    return WAYS[way][1](predictor, z[:-2], z[1:-1], coins[2:])
 
 
 # --------------------------------------------------------------------------------------- the probes
