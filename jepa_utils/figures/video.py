@@ -13,7 +13,7 @@ LOOKS = {"no regularizer": COLORS["collapsed"], "VICReg": COLORS["VICReg"], "SIG
 BASELINES = {"predictor": (COLORS["VICReg"], "-"), "copy the last": ("#E69F00", "--"),
              "constant velocity": (COLORS["collapsed"], "-."), "the mean": ("#999999", ":")}
 PREDICTORS = {"no variable": COLORS["collapsed"], "told the coin": "#56B4E9", "best of two": COLORS["VICReg"],
-              "no coin in the world": "#999999"}
+              "no coin in the world": "#999999", "best of two, picked blindly": "#CC79A7"}
 
 
 def bounds(value: Interval) -> list[list[float]]:
@@ -35,7 +35,7 @@ def clips(film: Tensor, positions: Tensor, hits: Tensor, labels: Sequence[str]) 
             ax.plot(*[[side - 0.5 for side in sides] for sides in ((LOW, HIGH, HIGH, LOW, LOW),
                                                                  (LOW, LOW, HIGH, HIGH, LOW))],
                     color="#56B4E9", linewidth=0.6)
-        axes[i, 0].text(-0.1, 0.5, labels[i], transform=axes[i, 0].transAxes, ha="right", va="center", fontsize=10)
+        label(axes[i, 0], labels[i])
     show(figure, f"{N} clips of {T} frames: " + "; ".join(
         f"a {label} whose centre of mass, a cross, moves from ({positions[0, i, 0]:.0f}, {positions[0, i, 1]:.0f}) to "
         f"({positions[-1, i, 0]:.0f}, {positions[-1, i, 1]:.0f}) and hits {int(hits[:, i].sum())} times a wall"
@@ -84,14 +84,35 @@ def probes(table: Mapping[str, Mapping[str, Interval]], guesses: Mapping[str, fl
 
 
 @styled
-def films(rows: Mapping[str, Tensor], titles: Sequence[str], title: str, alt: str) -> None:
-    """Rows of frames (T, 1, 32, 32), of one length, with a title over each column."""
-    figure, axes = frames(len(rows), [1.0] * len(titles), title, 1.5, 0.16)
+def rollouts(rows: Mapping[str, Tensor]) -> None:
+    """Rows of frames (T, 1, 32, 32), in turn real and rolled out; the first two of each were seen."""
+    T = len(next(iter(rows.values())))
+    figure, axes = frames(len(rows), [1.0] * T, "Real clips, and roll-outs from their first two frames, shown as the "
+                          "nearest known frames", 1.5, 0.16)
     for i, (name, film) in enumerate(rows.items()):
-        for j, image in enumerate(film):
-            picture(axes[i, j], image, titles[j] if i == 0 else "")
-        axes[i, 0].text(-0.1, 0.5, name, transform=axes[i, 0].transAxes, ha="right", va="center", fontsize=10)
-    show(figure, alt)
+        for t, image in enumerate(film):
+            picture(axes[i, t], image, ("" if i else "seen" if t < 2 else f"+{t - 1}"))
+        label(axes[i, 0], name)
+    show(figure, f"Rows of {T} frames, the first two of them seen: " + ", ".join(rows)
+         + ". Below each real clip the frames nearest to what was rolled out")
+
+
+def label(ax: plt.Axes, text: str) -> None:
+    """What a row of frames shows, to its left."""
+    ax.text(-0.1, 0.5, text, transform=ax.transAxes, ha="right", va="center", fontsize=10)
+
+
+@styled
+def chosen(rows: Mapping[str, Tensor]) -> None:
+    """For some hits: two frames seen, two possible next ones, and the nearest frames to three guesses."""
+    titles = ("seen", "seen", "if it\ngoes on", "if it\nturns back", "no\nvariable", "best of two:\nfirst", "\nsecond")
+    figure, axes = frames(len(rows), [1.0] * len(titles), "Two possible futures, and what was predicted", 0.6, 0.3)
+    for i, (name, film) in enumerate(rows.items()):
+        for ax, image, title in zip(axes[i], film, titles, strict=True):
+            picture(ax, image, "" if i else title)
+        label(axes[i, 0], name)
+    show(figure, f"{len(rows)} hits as rows of frames: two that were seen, the two possible next ones, and the frames "
+                 "nearest to the guess without a variable and to the two guesses of the best of two")
 
 
 @styled
@@ -138,23 +159,25 @@ def kept(table: Mapping[str, Mapping[str, float]], guesses: Mapping[str, float |
 
 
 @styled
-def events(quiet: Mapping[str, Interval], hit: Mapping[str, Interval], my_guess: str | None) -> None:
-    """Squared error of each predictor where no wall is hit, and where one is."""
-    figure, ax = plt.subplots(figsize=(8, 0.7 * len(hit) + 1.3), layout="constrained")
-    for i, name in enumerate(hit):
-        for shift, (label, values, alpha) in enumerate((("no wall hit", quiet, 0.45), ("wall hit", hit, 1.0))):
-            value, place = values[name], i - 0.19 + 0.38 * shift
+def events(errors: Mapping[str, Sequence[Interval]], price: float) -> None:
+    """Squared error of each predictor where no wall is hit, and where one is; the price of any single guess."""
+    figure, ax = plt.subplots(figsize=(9, 0.75 * len(errors) + 1.2), layout="constrained")
+    for i, (name, pair) in enumerate(errors.items()):
+        for place, value, alpha, where in zip((i - 0.19, i + 0.19), pair, (0.45, 1), ("no hit", "hit"), strict=True):
             ax.barh(place, value[0], 0.36, xerr=bounds(value), color=PREDICTORS[name], alpha=alpha)
-            ax.text(value[2], place, f" {value[0]:.3f}  {label}", va="center", fontsize=9)
-    ax.set_yticks(range(len(hit)), list(hit))
+            ax.text(value[2], place, f" {value[0]:.3f}  {where}", va="center", fontsize=9)
+    ax.axvline(price, color="black", linestyle="--", linewidth=1, label="price of a single guess at hits")
+    ax.set_yticks(range(len(errors)), list(errors))
     ax.invert_yaxis()
-    ax.margins(x=0.22)
+    ax.margins(x=0.15)
     ax.grid(axis="y", visible=False)
-    times = hit["no variable"][0] / quiet["no variable"][0]
+    quiet, hit = (value[0] for value in errors["no variable"])
     ax.set(xlabel="squared error of the next z (that of the mean: 1)",
-           title=f"Without a variable: {times:.0f} times the error where the coin decides")
-    show(figure, "Squared errors with 95 % intervals, without and with a hit: " + ", ".join(
-        f"{name} {quiet[name][0]:.3f} and {hit[name][0]:.3f}" for name in hit))
+           title=f"Without a variable, {hit / quiet:.1f} times the error where the coin decides")
+    ax.legend(fontsize=9, loc="lower right")
+    show(figure, "Squared errors with 95 % intervals, without a hit and at a hit: " + ", ".join(
+        f"{name} {pair[0][0]:.3f} and {pair[1][0]:.3f}" for name, pair in errors.items())
+        + f". A dashed line at {price:.3f}, the price of any single guess")
 
 
 @styled
