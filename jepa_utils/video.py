@@ -148,14 +148,15 @@ def signs(rows: int, columns: int, g: torch.Generator) -> Tensor:
 Regularizer = Callable[[Tensor, int], dict[str, Tensor]]  # of z (V, N, D) and the step: weighted terms by name
 
 
-def frame_encoder(D: int = 32, width: int = 16) -> nn.Sequential:
-    """A frame (N, 1, 32, 32) to its embedding z (N, D): three convolutions, and one linear layer that sees where."""
+def frame_encoder(D: int = 32, width: int = 32) -> nn.Sequential:
+    """A frame (N, 1, 32, 32) to its embedding z (N, D): two convolutions, and one linear layer that sees where."""
     check_count(D, "D")
     check_count(width, "width")
-    layers: list[nn.Module] = [Normalize([0.1], [0.25])]
-    for c_in, c_out in ((1, width), (width, 2 * width), (2 * width, 4 * width)):
-        layers += [nn.Conv2d(c_in, c_out, 4, 2, 1, bias=False), nn.BatchNorm2d(c_out), nn.ReLU()]
-    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(4 * 4 * 4 * width, D))
+    return nn.Sequential(
+        Normalize([0.1], [0.25]),
+        nn.Conv2d(1, width, 8, 4, 2, bias=False), nn.BatchNorm2d(width), nn.ReLU(),  # (N, width, 8, 8)
+        nn.Conv2d(width, 2 * width, 4, 2, 1, bias=False), nn.BatchNorm2d(2 * width), nn.ReLU(),  # (N, 2 width, 4, 4)
+        nn.Flatten(), nn.Linear(2 * width * 4 * 4, D))
 
 
 class TemporalPredictor(nn.Module):
@@ -252,7 +253,7 @@ def train(encoder: nn.Module, predictor: nn.Module, regularizer: Regularizer, st
     keep_freed_memory()
     parameters = [*encoder.parameters(), *predictor.parameters()]
     optimizer, log = Muon(parameters, lr), []
-    encoder.train()
+    encoder.to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     for step in range(steps):
         if step % 50 == 0 and g.device.type == "cpu":
             choose_threads()

@@ -60,6 +60,13 @@ TAUGHT = {
     "knn_probe": ("probe", [lambda: (z(40, 5), labels(40), z(30, 5, seed=5), labels(30)),
                             lambda: (z(40, 5), labels(40), z(30, 5, seed=5), labels(30), 3)]),
     "validation_split": ("probe", [lambda: (50,), lambda: (50, 0.3, 2)]),
+    "render": ("video", [lambda: (pictures(4, 12)[:, :1], 16 + 3 * z(2, 4, 2))]),
+    "TemporalPredictor": ("video", []),  # has a test of its own below
+    "guesses": ("video", [lambda: (lambda before, now: now + (now - before).tanh(), z(5, 8, 3))]),
+    "loss_terms": ("video", [lambda: (lambda before, now: 2 * now - before, z(5, 8, 3), lambda z, step: {"step": step * z.sum()}, 2)]),
+    "rollout": ("video", [lambda: (lambda before, now: now + (now - before).tanh(), z(8, 3), z(8, 3, seed=1), 4)]),
+    "options": ("video", [lambda: (lambda before, now, w: now + before * w[..., :1] - w[..., 1:], z(8, 3), z(8, 3, seed=1))]),
+    "best_of": ("video", [lambda: (z(3, 8, 5), z(8, 5, seed=1))]),
 }
 
 
@@ -146,3 +153,14 @@ def test_the_taught_train_step_makes_the_same_update():
         assert not h.requires_grad
         outcomes.append([*tensors(terms), h.double(), *tensors(list(model.state_dict().values()))])
     torch.testing.assert_close(*outcomes, rtol=1e-5, atol=1e-6)
+
+
+def test_the_taught_temporal_predictor_is_the_modules():
+    from jepa_utils.video import TemporalPredictor
+
+    guesses = []
+    for predictor in (namespace(read(taught_names()["TemporalPredictor"][0]), "taught")["TemporalPredictor"],
+                      TemporalPredictor):
+        torch.manual_seed(0)
+        guesses.append(predictor(5, 8, 2)(z(3, 4, 5), z(3, 4, 5, seed=1), z(3, 4, 2, seed=2)))
+    torch.testing.assert_close(*guesses)
