@@ -63,9 +63,11 @@ TAUGHT = {
     "render": ("video", [lambda: (pictures(4, 12)[:, :1], 16 + 3 * z(2, 4, 2))]),
     "TemporalPredictor": ("video", []),  # has a test of its own below
     "guesses": ("video", [lambda: (lambda before, now: now + (now - before).tanh(), z(5, 8, 3))]),
-    "loss_terms": ("video", [lambda: (lambda before, now: 2 * now - before, z(5, 8, 3), lambda z, step: {"step": step * z.sum()}, 2)]),
+    "loss_terms": ("video", [lambda: (lambda before, now: 2 * now - before, z(5, 8, 3),
+                                      lambda z, step: {"sum": step * z.sum()}, 2)]),
     "rollout": ("video", [lambda: (lambda before, now: now + (now - before).tanh(), z(8, 3), z(8, 3, seed=1), 4)]),
-    "options": ("video", [lambda: (lambda before, now, w: now + before * w[..., :1] - w[..., 1:], z(8, 3), z(8, 3, seed=1))]),
+    "options": ("video", [lambda: (lambda before, now, w: now + before * w[..., :1] - w[..., 1:], z(8, 3),
+                                   z(8, 3, seed=1))]),
     "best_of": ("video", [lambda: (z(3, 8, 5), z(8, 5, seed=1))]),
 }
 
