@@ -243,7 +243,7 @@ def both(*regularizers: Regularizer) -> Regularizer:
 
 
 def train(encoder: nn.Module, predictor: nn.Module, regularizer: Regularizer, steps: int, g: torch.Generator,
-          N: int = 48, T: int = 8, lr: float = 5e-3, **world: Any) -> list[dict[str, float]]:
+          N: int = 48, T: int = 8, lr: float = 1e-2, **world: Any) -> list[dict[str, float]]:
     """Train both in place on clips made as they are needed; the terms of the loss, step by step."""
     check_count(steps, "steps")
     check_count(N, "N", 2)
@@ -294,7 +294,7 @@ WAYS: dict[str, tuple[int, Way]] = {  # size of the latent, and the guesses that
 
 
 def fit_predictor(way: str, z: Tensor, coins: Tensor, steps: int, seed: int = 0, batch_size: int = 512,
-                  lr: float = 3e-3) -> TemporalPredictor:
+                  lr: float = 1e-2) -> TemporalPredictor:
     """A new predictor, trained on frozen z (T, N, D) to guess in one of WAYS; only "told the coin" looks at coins."""
     check_count(steps, "steps")
     if way not in WAYS:
@@ -305,7 +305,7 @@ def fit_predictor(way: str, z: Tensor, coins: Tensor, steps: int, seed: int = 0,
         torch.manual_seed(seed)
         predictor = TemporalPredictor(z.shape[-1], K=WAYS[way][0]).to(z.device)
     before, now, after, coin = (part.flatten(0, 1) for part in (z[:-2], z[1:-1], z[2:], coins[2:]))
-    optimizer, g = torch.optim.Adam(predictor.parameters(), lr), generator(seed, z.device)
+    optimizer, g = Muon(predictor.parameters(), lr), generator(seed, z.device)
     for step in range(steps):
         for group in optimizer.param_groups:
             group["lr"] = lr_at(step, steps, lr)
