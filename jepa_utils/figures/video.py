@@ -26,7 +26,7 @@ def bounds(value: Interval) -> list[list[float]]:
 def clips(film: Tensor, positions: Tensor, hits: Tensor, labels: Sequence[str]) -> None:
     """Clips (T, N, 1, 32, 32) as rows of frames, with positions (T, N, 2) as crosses and the walls as a frame."""
     T, N = film.shape[:2]
-    figure, axes = frames(N, [1.0] * T, "Digits that move at constant velocity and bounce off walls", 0.5, 0.16)
+    figure, axes = frames(N, [1.0] * T, "Digits that move at constant velocity and bounce off walls", 0.8, 0.13)
     for i in range(N):
         for t, ax in enumerate(axes[i]):
             picture(ax, film[t, i], "hit" if hits[t, i] else "")
@@ -69,8 +69,9 @@ def probes(table: Mapping[str, Mapping[str, Interval]], guesses: Mapping[str, fl
     for ax, quantity in zip(axes, quantities, strict=True):
         for name, row in table.items():
             value = row[quantity]
-            ax.barh(name, max(value[0], 0), xerr=bounds(value), color=LOOKS.get(name, COLORS["VICReg"]))
-            ax.text(max(value[2], 0), name, f" {value[0]:.2f}", va="center", fontsize=9)
+            error = bounds(value) if value[0] > 0 else None  # what is worse than the mean has no bar
+            ax.barh(name, max(value[0], 0), xerr=error, color=LOOKS.get(name, COLORS["VICReg"]))
+            ax.text(max(value[2], 0) + 0.02, name, f"{value[0]:.2f}", va="center", fontsize=9)
         guess(ax, guesses.get(quantity), len(table) - 1)
         ax.set(xlim=(0, 1.25), xticks=(0, 0.5, 1), title=quantity.replace(", ", ",\n"),
                xlabel="share of frames" if quantity == "digit" else "R²")
@@ -88,7 +89,7 @@ def rollouts(rows: Mapping[str, Tensor]) -> None:
     """Rows of frames (T, 1, 32, 32), in turn real and rolled out; the first two of each were seen."""
     T = len(next(iter(rows.values())))
     figure, axes = frames(len(rows), [1.0] * T, "Real clips, and roll-outs from their first two frames, shown as the "
-                          "nearest known frames", 1.5, 0.16)
+                          "nearest known frames", 1.5, 0.03)
     for i, (name, film) in enumerate(rows.items()):
         for t, image in enumerate(film):
             picture(axes[i, t], image, ("" if i else "seen" if t < 2 else f"+{t - 1}"))
@@ -106,7 +107,7 @@ def label(ax: plt.Axes, text: str) -> None:
 def chosen(rows: Mapping[str, Tensor]) -> None:
     """For some hits: two frames seen, two possible next ones, and the nearest frames to three guesses."""
     titles = ("seen", "seen", "if it\ngoes on", "if it\nturns back", "no\nvariable", "best of two:\nfirst", "\nsecond")
-    figure, axes = frames(len(rows), [1.0] * len(titles), "Two possible futures, and what was predicted", 0.6, 0.3)
+    figure, axes = frames(len(rows), [1.0] * len(titles), "Two possible futures, and what was predicted", 0.6, 0.1)
     for i, (name, film) in enumerate(rows.items()):
         for ax, image, title in zip(axes[i], film, titles, strict=True):
             picture(ax, image, "" if i else title)
@@ -153,6 +154,10 @@ def kept(table: Mapping[str, Mapping[str, float]], guesses: Mapping[str, float |
         ax.title.set_size(11)
         ax.grid(axis="y", visible=False)
     axes[0].invert_yaxis()
+    where = {name: row["position, R²"] for name, row in table.items()}
+    headline(figure, f"Position survives grain that flickers (R² {where['flickering grain']:.2f}) better than grain "
+             f"that stays ({where['still grain']:.2f})" if where["flickering grain"] > where["still grain"] else
+             "Position does not suffer more from grain that stays")
     show(figure, "Bars. " + ". ".join(
         f"{quantity}: " + ", ".join(f"{name} {row[quantity]:.2f}" for name, row in table.items())
         for quantity in quantities))
@@ -174,7 +179,7 @@ def events(errors: Mapping[str, Sequence[Interval]], price: float) -> None:
     quiet, hit = (value[0] for value in errors["no variable"])
     ax.set(xlabel="squared error of the next z (that of the mean: 1)",
            title=f"Without a variable, {hit / quiet:.1f} times the error where the coin decides")
-    ax.legend(fontsize=9, loc="lower right")
+    ax.legend(fontsize=9, loc="upper right")
     show(figure, "Squared errors with 95 % intervals, without a hit and at a hit: " + ", ".join(
         f"{name} {pair[0][0]:.3f} and {pair[1][0]:.3f}" for name, pair in errors.items())
         + f". A dashed line at {price:.3f}, the price of any single guess")
