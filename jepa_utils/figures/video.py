@@ -38,7 +38,7 @@ def clips(film: Tensor, positions: Tensor, hits: Tensor, labels: Sequence[str]) 
         label(axes[i, 0], labels[i])
     show(figure, f"{N} clips of {T} frames: " + "; ".join(
         f"a {label} whose centre of mass, a cross, moves from ({positions[0, i, 0]:.0f}, {positions[0, i, 1]:.0f}) to "
-        f"({positions[-1, i, 0]:.0f}, {positions[-1, i, 1]:.0f}) and hits {int(hits[:, i].sum())} times a wall"
+        f"({positions[T - 1, i, 0]:.0f}, {positions[T - 1, i, 1]:.0f}), with {int(hits[:T, i].sum())} hits"
         for i, label in enumerate(labels)))
 
 
@@ -71,7 +71,7 @@ def probes(table: Mapping[str, Mapping[str, Interval]], guesses: Mapping[str, fl
             value = row[quantity]
             error = bounds(value) if value[0] > 0 else None  # what is worse than the mean has no bar
             ax.barh(name, max(value[0], 0), xerr=error, color=LOOKS.get(name, COLORS["VICReg"]))
-            ax.text(max(value[2], 0) + 0.02, name, f"{value[0]:.2f}", va="center", fontsize=9)
+            ax.text(max(value[2], 0) + 0.02, name, f"{round(value[0], 2) + 0.0:.2f}", va="center", fontsize=9)
         guess(ax, guesses.get(quantity), len(table) - 1)
         ax.set(xlim=(0, 1.25), xticks=(0, 0.5, 1), title=quantity.replace(", ", ",\n"),
                xlabel="share of frames" if quantity == "digit" else "R²")
@@ -127,12 +127,11 @@ def horizon(errors: Mapping[str, Sequence[Interval]], my_guess: float | None) ->
         ax.plot(steps, middle, style, color=color, label=name)
         ax.fill_between(steps, low, high, color=color, alpha=0.2, linewidth=0)
     guess(ax, my_guess, 1.0)
-    best = sum(line[0] == min(line)[0] for line in [
-        [errors["predictor"][k], *(other[k] for name, other in errors.items() if name != "predictor")]
-        for k in range(len(errors["predictor"]))])
+    at = [{name: line[k][0] for name, line in errors.items()} for k in range(len(errors["predictor"]))]
+    best = sum(values["predictor"] == min(values.values()) for values in at)
     ax.set(xlabel="frames ahead", ylabel="squared error in z\n(that of the mean: 1)", yscale="log",
-           title=f"The rolled-out predictor is the best of the four at {best} of {len(errors['predictor'])} horizons")
-    ax.set_xticks(range(1, len(errors["predictor"]) + 1))
+           title=f"The rolled-out predictor is the best of the four at {best} of {len(at)} horizons")
+    ax.set_xticks(range(1, len(at) + 1))
     ax.legend(fontsize=9)
     show(figure, "Squared error of z against frames ahead, on a log axis. " + ". ".join(
         f"{name}: from {line[0][0]:.2f} to {line[-1][0]:.2f}" for name, line in errors.items()))
