@@ -226,22 +226,6 @@ def no_regularizer(z: Tensor, step: int) -> dict[str, Tensor]:
     return {}
 
 
-def over_all_frames(regularizer: Regularizer) -> Regularizer:
-    """The same regularizer for one cloud of all frames of all clips, instead of a cloud at every time."""
-    return lambda z, step: regularizer(z.flatten(0, 1)[None], step)
-
-
-def over_time(regularizer: Regularizer) -> Regularizer:
-    """The same regularizer for a cloud of every clip: its own frames."""
-    return lambda z, step: regularizer(z.transpose(0, 1), step)
-
-
-def both(*regularizers: Regularizer) -> Regularizer:
-    """Several regularizers, each at its full weight."""
-    return lambda z, step: {f"{name} {i}": term for i, each in enumerate(regularizers)
-                            for name, term in each(z, step).items()}
-
-
 def train(encoder: nn.Module, predictor: nn.Module, regularizer: Regularizer, steps: int, g: torch.Generator,
           N: int = 48, T: int = 8, lr: float = 1e-2, **world: Any) -> list[dict[str, float]]:
     """Train both in place on clips made as they are needed; the terms of the loss, step by step."""
