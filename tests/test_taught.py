@@ -71,6 +71,15 @@ TAUGHT = {
     "found_again": ("search", [lambda: (z(20, 5) + 0.5 * z(20, 5, seed=6), z(20, 5))]),
     "near_duplicates": ("search", [lambda: (z(20, 5), 0.3), lambda: (z(20, 5), 99.0), lambda: (z(20, 5),)]),
     "oddness": ("search", [lambda: (z(20, 5),), lambda: (z(20, 5), 2)]),
+    "render": ("video", [lambda: (pictures(4, 12)[:, :1], 16 + 3 * z(2, 4, 2))]),
+    "TemporalPredictor": ("video", []),  # has a test of its own below
+    "guesses": ("video", [lambda: (lambda before, now: now + (now - before).tanh(), z(5, 8, 3))]),
+    "loss_terms": ("video", [lambda: (lambda before, now: 2 * now - before, z(5, 8, 3),
+                                      lambda z, step: {"sum": step * z.sum()}, 2)]),
+    "rollout": ("video", [lambda: (lambda before, now: now + (now - before).tanh(), z(8, 3), z(8, 3, seed=1), 4)]),
+    "options": ("video", [lambda: (lambda before, now, w: now + before * w[..., :1] - w[..., 1:], z(8, 3),
+                                   z(8, 3, seed=1))]),
+    "best_of": ("video", [lambda: (z(3, 8, 5), z(8, 5, seed=1))]),
 }
 
 
@@ -191,3 +200,14 @@ def test_the_taught_step_of_the_family_makes_the_same_update(momentum):
         networks = [student] if teacher is None else [student, teacher]
         outcomes.append([*tensors(terms), *tensors([list(each.state_dict().values()) for each in networks])])
     torch.testing.assert_close(*outcomes, rtol=1e-5, atol=1e-6)
+
+
+def test_the_taught_temporal_predictor_is_the_modules():
+    from jepa_utils.video import TemporalPredictor
+
+    guesses = []
+    for predictor in (namespace(read(taught_names()["TemporalPredictor"][0]), "taught")["TemporalPredictor"],
+                      TemporalPredictor):
+        torch.manual_seed(0)
+        guesses.append(predictor(5, 8, 2)(z(3, 4, 5), z(3, 4, 5, seed=1), z(3, 4, 2, seed=2)))
+    torch.testing.assert_close(*guesses)
