@@ -23,5 +23,6 @@ def follow(teacher: nn.Module, student: nn.Module, momentum: float) -> None:
     """
     if not 0 <= momentum <= 1:
         raise InputError("momentum", momentum, "a share from 0 (the teacher is the student) to 1 (it never moves)")
-    own, others = list(teacher.parameters()), list(student.parameters())
+    own: list[torch.Tensor] = [*teacher.parameters()]
+    others: list[torch.Tensor] = [*student.parameters()]
     torch._foreach_lerp_(own, others, 1 - momentum)
