@@ -195,7 +195,7 @@ def fit_masked(
     config: MaskedConfig, images: Dataset, steps: int, on_look: Callable[[int, MaskedJEPA], None] | None = None,
     looks: int = 4, progress: bool = True,
 ) -> tuple[MaskedJEPA, dict[str, list[float]]]:
-    """Train on the training images for so many steps; the model, and each term of the loss, step by step.
+    """Train on the training images for so many steps; the model, and each term of the loss, and its seconds, by step.
 
     `on_look(step, model)` is called before the first step and `looks` times, the last time after the last step.
     """
@@ -210,7 +210,9 @@ def fit_masked(
     if on_look:
         on_look(0, model)
     order = torch.empty(0, dtype=torch.long)
+    seconds = []
     for step in progress_bar(range(steps), desc=c.hold, disable=not progress):
+        started = time.perf_counter()
         if device.type == "cpu":
             choose_threads()
         if len(order) < c.batch_size:
@@ -227,6 +229,8 @@ def fit_masked(
                                                   c.seed * 10**7 + step, device)
         log.append(masked_step(model, optimizer, x[pick], to_device(context, device), to_device(target, device),
                                momentum, c.lmbd, directions))
+        seconds.append(time.perf_counter() - started)
         if on_look and step + 1 in at:
             on_look(step + 1, model)
-    return model.eval(), {name: torch.stack([terms[name] for terms in log]).tolist() for name in log[0]}
+    history = {name: torch.stack([terms[name] for terms in log]).tolist() for name in log[0]}
+    return model.eval(), history | {"seconds": seconds}

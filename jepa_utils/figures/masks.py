@@ -24,13 +24,13 @@ def layouts(images: Tensor, drawn: Sequence[tuple[Tensor, Sequence[Tensor]]], si
     for image, (context, blocks), (top, bottom) in zip(images, drawn, axes.T, strict=True):
         picture(top, image)
         for block, color in zip(blocks, plt.rcParams["axes.prop_cycle"].by_key()["color"], strict=False):
-            rows, columns = array(block) // side, array(block) % side
+            rows, columns = np.divmod(block.tolist(), side)
             corner = (columns.min() * patch - 0.5, rows.min() * patch - 0.5)
             size = (np.ptp(columns) + 1) * patch, (np.ptp(rows) + 1) * patch
             top.add_patch(Rectangle(corner, *size, fill=False, edgecolor="white", linewidth=3.5))
             top.add_patch(Rectangle(corner, *size, fill=False, edgecolor=color, linewidth=2))
         seen = np.zeros(side * side, dtype=bool)
-        seen[array(context)] = True
+        seen[context.tolist()] = True
         pixels = array(image).transpose(1, 2, 0).copy()
         pixels[~seen.reshape(side, side).repeat(patch, 0).repeat(patch, 1)] = 255
         picture(bottom, pixels.transpose(2, 0, 1))
