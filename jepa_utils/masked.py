@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -31,18 +32,18 @@ class MaskedConfig:
 
     hold: str = "teacher"  # what keeps the targets from collapsing: an averaged teacher, sigreg, or nothing
     patch_size: int = 4  # side of a patch, in pixels
-    width: int = 96  # of the encoder's tokens, F
-    depth: int = 4  # blocks of the encoder
-    heads: int = 4  # of encoder and predictor
-    hpre: int = 64  # width of the predictor's tokens
-    predictor_depth: int = 2  # blocks of the predictor
-    momentum: float = 0.98  # of the teacher at the first step; rises to 1 at the last
+    width: int = 64  # of the encoder's tokens, F
+    depth: int = 2  # blocks of the encoder
+    heads: int = 2  # of encoder and predictor
+    hpre: int = 32  # width of the predictor's tokens
+    predictor_depth: int = 1  # blocks of the predictor
+    momentum: float = 0.95  # of the teacher at the first step; rises to 1 at the last
     lmbd: float = 10.0  # sigreg: its weight beside the prediction term's 1
-    projector: str = "256-64"  # sigreg: widths of the projector; the last is D, the size of the targets
+    projector: str = "128-64"  # sigreg: widths of the projector; the last is D, the size of the targets
     slices: int = 64  # sigreg: random directions per step
-    batch_size: int = 128  # images per step
+    batch_size: int = 64  # images per step
     optimizer: str = "muon"  # adamw or muon
-    lr: float = 3e-3  # peak learning rate
+    lr: float = 1e-2  # peak learning rate
     weight_decay: float = 0.05  # on weight matrices
     seed: int = 0  # of weights, batches, layouts and slices
 
@@ -67,10 +68,10 @@ class MaskedConfig:
 def grid_positions(side: int, width: int) -> Tensor:
     """Where each token lies, as sines and cosines of its row and of its column: (side * side, width), fixed.
 
-    Half of the width for the row, half for the column, at frequencies from 1 down to 1/10,000. Vaswani et al. 2017
+    Half of the width for the row, half for the column, at frequencies from 1 down to 1/10: waves of 6 to 60 patches. Vaswani et al. 2017
     (arXiv 1706.03762) section 3.5, in two dimensions as in MAE (arXiv 2111.06377).
     """
-    rates = 10_000 ** -(torch.arange(width // 4) / (width / 4))  # (width / 4,)
+    rates = 10.0 ** -(torch.arange(width // 4) / (width / 4))  # (width / 4,)
     angles = torch.arange(side)[:, None] * rates  # (side, width / 4)
     waves = torch.cat([angles.sin(), angles.cos()], dim=1)  # (side, width / 2)
     rows, columns = waves.repeat_interleave(side, dim=0), waves.repeat(side, 1)
@@ -108,7 +109,7 @@ class Predictor(nn.Module):
 
     positions: Tensor
 
-    def __init__(self, width: int, out: int, side: int, hidden: int = 64, depth: int = 2, heads: int = 4):
+    def __init__(self, width: int, out: int, side: int, hidden: int = 32, depth: int = 1, heads: int = 2):
         super().__init__()
         self.read, self.answer = nn.Linear(width, hidden), nn.Linear(hidden, out)
         self.question = nn.Parameter(0.02 * torch.randn(1, 1, hidden))
@@ -127,17 +128,19 @@ class MaskedJEPA(nn.Module):
     """Encoder, predictor, and what makes targets: a teacher that takes no gradient, or a projector."""
 
     encoder: TokenEncoder
+    teacher: TokenEncoder | None
 
     def __init__(self, config: MaskedConfig, dobs: int, mean: list[float], std: list[float]):
         super().__init__()
         c, self.hold = config, config.hold
         self.side = SIZE // c.patch_size
-        self.encoder = TokenEncoder(Normalize(mean, std), TokenViT(dobs, c.width, c.depth, c.heads, c.patch_size), c.width)
+        body = TokenViT(dobs, c.width, c.depth, c.heads, c.patch_size)
+        self.encoder = TokenEncoder(Normalize(mean, std), body, c.width)
         projected = c.hold == "sigreg"
         self.projector = build_projector(c.width, c.projector if projected else "")
         D = int(c.projector.split("-")[-1]) if projected else c.width
         self.predictor = Predictor(c.width, D, self.side, c.hpre, c.predictor_depth, c.heads)
-        self.teacher: TokenEncoder | None = averaged(self.encoder) if c.hold == "teacher" else None
+        self.teacher = cast(TokenEncoder, averaged(self.encoder)) if c.hold == "teacher" else None
 
     @property
     def reader(self) -> TokenEncoder:

@@ -13,7 +13,8 @@ REPOSITORY = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8")
 SECTIONS = ("## The scoreboard", "## Exercises", "## What you have learned", "**References.**")
 
 SERIES = ("01_data_augmentation", "02_encoder_and_predictor", "03_collapse", "04_vicreg", "05_sigreg",
-          "05b_sigreg_in_depth", "06_training_at_full_scale", "07_linear_probe_and_beyond", "09_masks")
+          "05b_sigreg_in_depth", "06_training_at_full_scale", "07_linear_probe_and_beyond",
+          "09_masks")
 
 every_notebook = pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
 

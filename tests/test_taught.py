@@ -11,7 +11,7 @@ from torch import nn
 from jepa_utils.config import TrainConfig
 from jepa_utils.models import build_model
 from jepa_utils.recipes import recipe
-from jepa_utils.runtime import grad_scaler
+from jepa_utils.runtime import generator, grad_scaler
 
 
 def z(*shape, seed=0):
@@ -60,6 +60,13 @@ TAUGHT = {
     "knn_probe": ("probe", [lambda: (z(40, 5), labels(40), z(30, 5, seed=5), labels(30)),
                             lambda: (z(40, 5), labels(40), z(30, 5, seed=5), labels(30), 3)]),
     "validation_split": ("probe", [lambda: (50,), lambda: (50, 0.3, 2)]),
+    "draw_block": ("masks", [lambda: (8, (0.15, 0.2), (0.75, 1.5), generator(0)),
+                             lambda: (5, (0.9, 1.0), (1, 1), generator(1))]),
+    "sample_blocks": ("masks", [lambda: (8, generator(0)),
+                                lambda: (6, generator(1), 2, (0.2, 0.4), (0.5, 0.6), (1, 2), 8)]),
+    "grid_positions": ("masked", [lambda: (8, 64), lambda: (3, 8)]),
+    "Predictor": ("masked", []),  # these two have a test of their own below
+    "masked_step": ("masked", []),
 }
 
 
@@ -145,4 +152,23 @@ def test_the_taught_train_step_makes_the_same_update():
         terms, h = step_function(model, train.build_loss(config), optimizer, grad_scaler(views.device), views, 0, 1e-2)
         assert not h.requires_grad
         outcomes.append([*tensors(terms), h.double(), *tensors(list(model.state_dict().values()))])
+    torch.testing.assert_close(*outcomes, rtol=1e-5, atol=1e-6)
+
+
+def test_the_taught_predictor_and_masked_step_make_the_same_update():
+    from jepa_utils import masked
+    from jepa_utils.data import digits
+    from jepa_utils.masks import sample_blocks
+
+    notebook = read(taught_names()["masked_step"][0])
+    taught = namespace(notebook, "taught")
+    images, (context, blocks) = digits(600, 200), sample_blocks(8, generator(0))
+    config, outcomes = masked.MaskedConfig(width=32, hpre=16, depth=1, predictor_depth=1), []
+    for Predictor, step in ((taught["Predictor"], taught["masked_step"]), (masked.Predictor, masked.masked_step)):
+        model = masked.new_masked(config, images)
+        torch.manual_seed(1)
+        model.predictor = Predictor(32, 32, 8, 16, 1, 2)
+        optimizer = torch.optim.SGD(model.parameters(), 0.1)
+        terms = step(model, optimizer, images.train_images[:8], context, torch.cat(blocks).unique(), 0.9)
+        outcomes.append([*tensors(terms), *tensors(list(model.state_dict().values()))])
     torch.testing.assert_close(*outcomes, rtol=1e-5, atol=1e-6)

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
-from ..plots import COLORS, array, bars, guess, headline, picture, plt, show, styled
+from ..plots import COLORS, array, bars, beside, guess, headline, picture, plt, show, styled
 
 METHODS = {
     "raw pixels": COLORS["raw pixels"], "untrained ViT": COLORS["untrained"],
@@ -29,16 +29,13 @@ def layouts(images: Tensor, drawn: Sequence[tuple[Tensor, Sequence[Tensor]]], si
             size = (np.ptp(columns) + 1) * patch, (np.ptp(rows) + 1) * patch
             top.add_patch(Rectangle(corner, *size, fill=False, edgecolor="white", linewidth=3.5))
             top.add_patch(Rectangle(corner, *size, fill=False, edgecolor=color, linewidth=2))
-        seen = np.zeros(side * side, dtype=bool)
-        seen[context.tolist()] = True
-        pixels = array(image).transpose(1, 2, 0).copy()
-        pixels[~seen.reshape(side, side).repeat(patch, 0).repeat(patch, 1)] = 255
-        picture(bottom, pixels.transpose(2, 0, 1))
-        bottom.set_title(f"{len(context)} of {side * side}", fontsize=9, loc="center")
-        bottom.axis("on")
-        bottom.set(xticks=[], yticks=[])
-    axes[0, 0].text(-0.1, 0.5, "targets", transform=axes[0, 0].transAxes, ha="right", va="center", rotation=90)
-    axes[1, 0].set_ylabel("context")
+        hidden = np.ones(side * side, dtype=bool)
+        hidden[context.tolist()] = False
+        covered = image.clone()
+        covered[:, hidden.reshape(side, side).repeat(patch, 0).repeat(patch, 1)] = 225
+        picture(bottom, covered, f"{len(context)} of {side * side}")
+    beside(axes[0, 0], "targets")
+    beside(axes[1, 0], "context")
     counts = [len(context) for context, _ in drawn]
     headline(figure, "Four blocks to be guessed, and what is left to guess them from")
     show(figure, f"{len(images)} images with four overlapping rectangles drawn on each; below, the same images without "
@@ -68,15 +65,15 @@ def training(looks: Sequence[Mapping[str, float]], loss: Sequence[float], my_gue
     figure, axes = plt.subplots(1, 3, figsize=(9, 3.2), layout="constrained")
     steps, color = [look["step"] for look in looks], METHODS["averaged teacher"]
     axes[0].plot(np.arange(1, len(loss) + 1), loss, color=color, linewidth=1)
-    axes[1].plot(steps, [look["explained"] for look in looks], "o-", color=color)
+    axes[1].plot(steps, [max(-1, look["explained"]) for look in looks], "o-", color=color)
     axes[1].axhline(0, color="gray", linestyle=":")
     guess(axes[1], steps[-1], my_guess.get("explained"))
     axes[2].errorbar(steps, [look["probe"] for look in looks], [look["error"] for look in looks], fmt="o-", color=color)
     axes[2].axhline(looks[0]["probe"], color=METHODS["untrained ViT"], linestyle="--", linewidth=1)
     guess(axes[2], steps[-1], my_guess.get("probe"))
-    for ax, title in zip(axes, ("loss of the batch", "explained share, R²", "linear probe on h, %"), strict=True):
+    for ax, title in zip(axes, ("loss of the batch", "R² on test images", "linear probe on h, %"), strict=True):
         ax.set(xlabel="step", title=title)
-    axes[1].set_ylim(-0.55, 1)
+    axes[1].set(ylim=(-1.05, 1.05), ylabel="R² (at least -1 drawn)")
     first, last = looks[0], looks[-1]
     show(figure, f"Three panels over training: the loss goes from {loss[0]:.2f} to {loss[-1]:.2f}; R² from "
                  f"{first['explained']:.2f} to {last['explained']:.2f}; the probe from {first['probe']:.1f} to "
@@ -121,9 +118,8 @@ def maps(images: Tensor, similar: Mapping[str, Tensor]) -> None:
     for row, (name, cosines) in zip(axes[1:], similar.items(), strict=True):
         for ax, cosine in zip(row, cosines, strict=True):
             shown = ax.imshow(array(cosine), cmap="RdBu", vmin=-1, vmax=1)
-            ax.set(xticks=[], yticks=[])
-            ax.grid(visible=False)
-        row[0].set_ylabel(name.replace(" ", "\n"), fontsize=9)
+            ax.axis("off")
+        beside(row[0], name.replace(" ", "\n"))
     figure.colorbar(shown, ax=axes[1:], label="cosine", ticks=[-1, 0, 1])
     means = {name: float(np.nanmean(array(cosines))) for name, cosines in similar.items()}
     headline(figure, "How well each place was guessed while it was hidden (blue: well)")
@@ -160,6 +156,7 @@ def worth(probes: Mapping[str, float], neighbours: Mapping[str, float], errors: 
              guesses=dict(guesses) if measure == "linear probe" else None)
         for bar, name in zip(ax.patches, values, strict=True):
             bar.set_color(METHODS[name])
+        ax.margins(x=0.2)
     axes[1].invert_yaxis()  # they share one axis, which each call of `bars` has turned over
     headline(figure, title)
     show(figure, "Bars. " + ". ".join(f"{measure}: " + ", ".join(
