@@ -68,8 +68,8 @@ class MaskedConfig:
 def grid_positions(side: int, width: int) -> Tensor:
     """Where each token lies, as sines and cosines of its row and of its column: (side * side, width), fixed.
 
-    Half of the width for the row, half for the column, at frequencies from 1 down to 1/10: waves of 6 to 60 patches. Vaswani et al. 2017
-    (arXiv 1706.03762) section 3.5, in two dimensions as in MAE (arXiv 2111.06377).
+    Half of the width for the row, half for the column, in waves of 6 to 60 patches. Vaswani et al. 2017 (arXiv
+    1706.03762) section 3.5, in two dimensions as in MAE (arXiv 2111.06377), with waves that suit a small grid.
     """
     rates = 10.0 ** -(torch.arange(width // 4) / (width / 4))  # (width / 4,)
     angles = torch.arange(side)[:, None] * rates  # (side, width / 4)

@@ -10,7 +10,7 @@ from ..plots import COLORS, array, bars, beside, guess, headline, picture, plt, 
 
 METHODS = {
     "raw pixels": COLORS["raw pixels"], "untrained ViT": COLORS["untrained"],
-    "averaged teacher": "#E69F00", "SIGReg": COLORS["SIGReg"], "VICReg, same ViT": "#56B4E9", "VICReg": COLORS["VICReg"],
+    "averaged teacher": "#E69F00", "SIGReg": COLORS["SIGReg"], "VICReg": COLORS["VICReg"],
     "no teacher": COLORS["collapsed"], "SIGReg's weight 0": COLORS["supervised"],
 }
 DASHES = {"no teacher": "--", "SIGReg's weight 0": "--"}
@@ -123,8 +123,8 @@ def maps(images: Tensor, similar: Mapping[str, Tensor]) -> None:
     figure.colorbar(shown, ax=axes[1:], label="cosine", ticks=[-1, 0, 1])
     means = {name: float(np.nanmean(array(cosines))) for name, cosines in similar.items()}
     headline(figure, "How well each place was guessed while it was hidden (blue: well)")
-    show(figure, f"{len(images)} images, and below each, per method, a map of the cosine between guess and target, both "
-                 "measured from the mean target of the place; mean cosine " + ", ".join(
+    show(figure, f"{len(images)} images, and below each, per method, a map of the cosine between guess and target, "
+                 "both measured from the mean target of the place; mean cosine " + ", ".join(
                      f"{name} {mean:.2f}" for name, mean in means.items()))
 
 
@@ -138,7 +138,8 @@ def collapse(losses: Mapping[str, Sequence[float]], spectra: Mapping[str, Tensor
         eigvals = array(spectra[name]).clip(1e-10)
         right.semilogy(np.arange(1, len(eigvals) + 1), eigvals, label=f"{name}: {states[name]}", **line)
     left.set(xlabel="step", ylabel="prediction term", title="The lower the loss ...")
-    right.set(xlabel="principal axis of the targets", ylabel="variance along it", title="... the less there is to predict")
+    right.set(xlabel="principal axis of the targets", ylabel="variance along it",
+              title="... the less there is to predict")
     figure.legend(*right.get_legend_handles_labels(), fontsize=9, ncols=2, loc="outside lower center")
     show(figure, "Prediction term against step, and spectra of the targets, on log axes. " + "; ".join(
         f"{name}: last loss {values[-1]:.2g}, widest axis {float(array(spectra[name])[0]):.2g}, {states[name]}"
