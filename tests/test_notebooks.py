@@ -15,7 +15,7 @@ SECTIONS = ("## The scoreboard", "## Exercises", "## What you have learned", "**
 
 SERIES = ("01_data_augmentation", "02_encoder_and_predictor", "03_collapse", "04_vicreg", "05_sigreg",
           "05b_sigreg_in_depth", "06_training_at_full_scale", "07_linear_probe_and_beyond", "08_the_family",
-          "10_your_own_pictures", "11_from_images_to_video")
+          "09_masks", "10_your_own_pictures", "11_from_images_to_video")
 
 every_notebook = pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
 

@@ -12,7 +12,7 @@ from jepa_utils.config import TrainConfig
 from jepa_utils.encoders import build_encoder
 from jepa_utils.models import build_model
 from jepa_utils.recipes import recipe
-from jepa_utils.runtime import grad_scaler
+from jepa_utils.runtime import generator, grad_scaler
 
 
 def z(*shape, seed=0):
@@ -80,6 +80,13 @@ TAUGHT = {
     "options": ("video", [lambda: (lambda before, now, w: now + before * w[..., :1] - w[..., 1:], z(8, 3),
                                    z(8, 3, seed=1))]),
     "best_of": ("video", [lambda: (z(3, 8, 5), z(8, 5, seed=1))]),
+    "draw_block": ("masks", [lambda: (8, (0.15, 0.2), (0.75, 1.5), generator(0)),
+                             lambda: (5, (0.9, 1.0), (1, 1), generator(1))]),
+    "sample_blocks": ("masks", [lambda: (8, generator(0)),
+                                lambda: (6, generator(1), 2, (0.2, 0.4), (0.5, 0.6), (1, 2), 8)]),
+    "grid_positions": ("masked", [lambda: (8, 64), lambda: (3, 8)]),
+    "Predictor": ("masked", []),  # these two have a test of their own below
+    "masked_step": ("masked", []),
 }
 
 
@@ -211,3 +218,22 @@ def test_the_taught_temporal_predictor_is_the_modules():
         torch.manual_seed(0)
         guesses.append(predictor(5, 8, 2)(z(3, 4, 5), z(3, 4, 5, seed=1), z(3, 4, 2, seed=2)))
     torch.testing.assert_close(*guesses)
+
+
+def test_the_taught_predictor_and_masked_step_make_the_same_update():
+    from jepa_utils import masked
+    from jepa_utils.data import digits
+    from jepa_utils.masks import sample_blocks
+
+    notebook = read(taught_names()["masked_step"][0])
+    taught = namespace(notebook, "taught")
+    images, (context, blocks) = digits(600, 200), sample_blocks(8, generator(0))
+    config, outcomes = masked.MaskedConfig(width=32, hpre=16, depth=1, predictor_depth=1), []
+    for Predictor, step in ((taught["Predictor"], taught["masked_step"]), (masked.Predictor, masked.masked_step)):
+        model = masked.new_masked(config, images)
+        torch.manual_seed(1)
+        model.predictor = Predictor(32, 32, 8, 16, 1, 2)
+        optimizer = torch.optim.SGD(model.parameters(), 0.1)
+        terms = step(model, optimizer, images.train_images[:8], context, torch.cat(blocks).unique(), 0.9)
+        outcomes.append([*tensors(terms), *tensors(list(model.state_dict().values()))])
+    torch.testing.assert_close(*outcomes, rtol=1e-5, atol=1e-6)
