@@ -134,7 +134,8 @@ def _cpu_name() -> str:
 
 def watched() -> TextIO:
     """Where somebody may be watching: stderr, in a notebook stdout."""
-    return sys.stdout if "ipykernel" in sys.modules else sys.stderr
+    kernel = sys.modules.get("ipykernel.kernelapp")  # others than kernels may have imported it, too
+    return sys.stdout if kernel and kernel.IPKernelApp.initialized() else sys.stderr
 
 
 def progress_bar(*args, **options) -> tqdm:

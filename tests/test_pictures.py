@@ -4,6 +4,7 @@ import re
 import struct
 import sys
 import zlib
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -367,7 +368,8 @@ def test_what_is_passed_over_is_counted_in_one_line(tmp_path, capsys, kind):
 
 
 def test_in_a_notebook_what_is_passed_over_is_said_on_stdout(tmp_path, capsys, monkeypatch):
-    monkeypatch.setitem(sys.modules, "ipykernel", sys)
+    kernel = SimpleNamespace(IPKernelApp=SimpleNamespace(initialized=lambda: True))
+    monkeypatch.setitem(sys.modules, "ipykernel.kernelapp", kernel)
     paint(tmp_path / "a" / "a.png")
     paint(tmp_path / "a.png")
     pictures.find(tmp_path)
