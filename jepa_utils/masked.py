@@ -21,7 +21,7 @@ from .pixels import SIZE
 from .runtime import InputError, generator, keep_freed_memory, progress_bar, to_device
 from .teacher import averaged, follow
 from .threads import choose_threads
-from .train import lr_at
+from .train import check_batch_size, lr_at
 
 HOLDS = ("teacher", "sigreg", "nothing")
 
@@ -205,8 +205,7 @@ def fit_masked(
     model, g, c = new_masked(config, images).train(), generator(config.seed), config
     x, device = images.train_images, images.train_images.device
     check_count(steps, "steps")
-    if c.batch_size > len(x):
-        raise InputError("batch_size", c.batch_size, f"1 to {len(x)}, the number of training images")
+    check_batch_size(c.batch_size, len(x))
     keep_freed_memory()
     rates = TrainConfig(optimizer=c.optimizer, lr=c.lr, weight_decay=c.weight_decay)
     optimizer, log, at = build_optimizer(rates, model), [], {round(steps * i / looks) for i in range(1, looks + 1)}

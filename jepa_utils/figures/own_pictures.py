@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 from torch import Tensor
 
-from ..plots import COLORS, array, bars, frames, guess, headline, image_grid, picture, plt, show, styled
+from ..plots import COLORS, array, bars, beside, frames, guess, headline, image_grid, picture, plt, show, styled
 
 LOOKS = {  # of ways to make features: colour and marker
     "raw pixels": (COLORS["raw pixels"], "s"),
@@ -164,7 +164,7 @@ def oddest(by_features: dict[str, Tensor], planted: dict[str, list[bool]]) -> No
             picture(ax, image)
             if is_planted:
                 frame(ax, PLANTED)
-        row[0].text(-0.1, 0.5, name, transform=row[0].transAxes, ha="right", va="center", fontsize=10)
+        beside(row[0], name)
     show(figure, "Rows of the oddest pictures. " + title)
 
 

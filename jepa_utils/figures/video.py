@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from torch import Tensor
 
-from ..plots import COLORS, array, frames, guess, headline, picture, plt, show, styled
+from ..plots import COLORS, array, beside, frames, guess, headline, picture, plt, show, styled
 from ..video import HIGH, LOW, Interval
 
 LOOKS = {"no regularizer": COLORS["collapsed"], "VICReg": COLORS["VICReg"], "SIGReg": COLORS["SIGReg"],
@@ -35,7 +35,7 @@ def clips(film: Tensor, positions: Tensor, hits: Tensor, labels: Sequence[str]) 
             ax.plot(*[[side - 0.5 for side in sides] for sides in ((LOW, HIGH, HIGH, LOW, LOW),
                                                                  (LOW, LOW, HIGH, HIGH, LOW))],
                     color="#56B4E9", linewidth=0.6)
-        label(axes[i, 0], labels[i])
+        beside(axes[i, 0], labels[i])
     show(figure, f"{N} clips of {T} frames: " + "; ".join(
         f"a {label} whose centre of mass, a cross, moves from ({positions[0, i, 0]:.0f}, {positions[0, i, 1]:.0f}) to "
         f"({positions[T - 1, i, 0]:.0f}, {positions[T - 1, i, 1]:.0f}), with {int(hits[:T, i].sum())} hits"
@@ -60,28 +60,35 @@ def collapse(logs: Mapping[str, Sequence[float]], spectra: Mapping[str, Tensor],
         + ". Right: spectra of z, " + ", ".join(f"{name} {state}" for name, state in states.items()))
 
 
+def bar_panels(table: Mapping[str, Mapping], widest: float, above: float) -> tuple[plt.Figure, dict[str, plt.Axes]]:
+    """A panel from 0 to `widest` for each quantity of a table, its rows from the top; `above`: inches for titles."""
+    quantities = list(next(iter(table.values())))
+    figure, axes = plt.subplots(1, len(quantities), figsize=(10, 0.42 * len(table) + above), layout="constrained",
+                                sharey=True)
+    axes[0].invert_yaxis()
+    for ax, quantity in zip(axes, quantities, strict=True):
+        ax.set(xlim=(0, widest), xticks=(0, 0.5, 1), title=quantity)
+        ax.title.set_size(11)
+        ax.grid(axis="y", visible=False)
+    return figure, dict(zip(quantities, axes, strict=True))
+
+
 @styled
 def probes(table: Mapping[str, Mapping[str, Interval]], guesses: Mapping[str, float | None]) -> None:
     """A panel for each probe, a bar for each kind of features; guesses, by probe, belong to the last kind."""
-    quantities = list(next(iter(table.values())))
-    figure, axes = plt.subplots(1, len(quantities), figsize=(10, 0.42 * len(table) + 1.6), layout="constrained",
-                                sharey=True)
-    for ax, quantity in zip(axes, quantities, strict=True):
-        for name, row in table.items():
+    figure, panels = bar_panels(table, 1.25, 1.6)
+    for quantity, ax in panels.items():
+        for i, (name, row) in enumerate(table.items()):
             value = row[quantity]
             error = bounds(value) if value[0] > 0 else None  # what is worse than the mean has no bar
             ax.barh(name, max(value[0], 0), xerr=error, color=LOOKS.get(name, COLORS["VICReg"]))
-            ax.text(max(value[2], 0) + 0.02, name, f"{round(value[0], 2) + 0.0:.2f}", va="center", fontsize=9)
+            ax.text(max(value[2], 0) + 0.02, i, f"{round(value[0], 2) + 0.0:.2f}", va="center", fontsize=9)
         guess(ax, guesses.get(quantity), len(table) - 1)
-        ax.set(xlim=(0, 1.25), xticks=(0, 0.5, 1), title=quantity.replace(", ", ",\n"),
-               xlabel="share of frames" if quantity == "digit" else "R²")
-        ax.title.set_size(11)
-        ax.grid(axis="y", visible=False)
-    axes[0].invert_yaxis()
+        ax.set(title=quantity.replace(", ", ",\n"), xlabel="share of frames" if quantity == "digit" else "R²")
     headline(figure, "What a linear probe reads from z, in unseen handwriting")
     show(figure, "Bars with 95 % intervals. " + ". ".join(
         f"{quantity}: " + ", ".join(f"{name} {row[quantity][0]:.2f}" for name, row in table.items())
-        for quantity in quantities))
+        for quantity in panels))
 
 
 @styled
@@ -93,14 +100,9 @@ def rollouts(rows: Mapping[str, Tensor]) -> None:
     for i, (name, film) in enumerate(rows.items()):
         for t, image in enumerate(film):
             picture(axes[i, t], image, ("" if i else "seen" if t < 2 else f"+{t - 1}"))
-        label(axes[i, 0], name)
+        beside(axes[i, 0], name)
     show(figure, f"Rows of {T} frames, the first two of them seen: " + ", ".join(rows)
          + ". Below each real clip the frames nearest to what was rolled out")
-
-
-def label(ax: plt.Axes, text: str) -> None:
-    """What a row of frames shows, to its left."""
-    ax.text(-0.1, 0.5, text, transform=ax.transAxes, ha="right", va="center", fontsize=10)
 
 
 @styled
@@ -111,7 +113,7 @@ def chosen(rows: Mapping[str, Tensor]) -> None:
     for i, (name, film) in enumerate(rows.items()):
         for ax, image, title in zip(axes[i], film, titles, strict=True):
             picture(ax, image, "" if i else title)
-        label(axes[i, 0], name)
+        beside(axes[i, 0], name)
     show(figure, f"{len(rows)} hits as rows of frames: two that were seen, the two possible next ones, and the frames "
                  "nearest to the guess without a variable and to the two guesses of the best of two")
 
@@ -140,26 +142,20 @@ def horizon(errors: Mapping[str, Sequence[Interval]], my_guess: float | None) ->
 @styled
 def kept(table: Mapping[str, Mapping[str, float]], guesses: Mapping[str, float | None]) -> None:
     """How well the digit and the position are read from z, run by run, and which share of z moves within a clip."""
-    quantities = list(next(iter(table.values())))
-    figure, axes = plt.subplots(1, len(quantities), figsize=(10, 0.42 * len(table) + 1.5), layout="constrained",
-                                sharey=True)
-    for ax, quantity in zip(axes, quantities, strict=True):
+    figure, panels = bar_panels(table, 1.2, 1.5)
+    for quantity, ax in panels.items():
         for i, (name, row) in enumerate(table.items()):
             ax.barh(name, max(row[quantity], 0), color=COLORS["VICReg"], alpha=1 if i % 2 == 0 else 0.6)
             ax.text(max(row[quantity], 0), i, f" {row[quantity]:.2f}", va="center", fontsize=9)
             if quantity == "position, R²":
                 guess(ax, guesses.get(name), i)
-        ax.set(xlim=(0, 1.2), xticks=(0, 0.5, 1), title=quantity)
-        ax.title.set_size(11)
-        ax.grid(axis="y", visible=False)
-    axes[0].invert_yaxis()
     where = {name: row["position, R²"] for name, row in table.items()}
     headline(figure, f"Position survives grain that flickers (R² {where['flickering grain']:.2f}) better than grain "
              f"that stays ({where['still grain']:.2f})" if where["flickering grain"] > where["still grain"] else
              "Position does not suffer more from grain that stays")
     show(figure, "Bars. " + ". ".join(
         f"{quantity}: " + ", ".join(f"{name} {row[quantity]:.2f}" for name, row in table.items())
-        for quantity in quantities))
+        for quantity in panels))
 
 
 @styled
