@@ -36,7 +36,7 @@ SYSTEMS = {
               ["macosx_14_0_arm64"]),
 }
 HERE = next((name for name, (about, _) in SYSTEMS.items() if about["platform_system"] == platform.system()), None)
-WITH_NOTEBOOKS = ("assets/results", "assets/search.jsonl")  # what notebook 02 reads of the repository
+WITH_NOTEBOOKS = ("assets/results", "assets/search.jsonl", "assets/encoder_cifar10.pt", "docs/toy")  # of the repository
 
 
 def wanted(lock: Path, system: str, python: str, cpu: bool = False) -> list[str]:
