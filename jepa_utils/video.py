@@ -322,7 +322,7 @@ def linear_readout(train_h: Tensor, train_y: Tensor, test_h: Tensor, penalty: fl
 
 
 def over_clips(errors: Tensor, total: Tensor, repeats: int = 1000) -> Interval:
-    """sum of errors (N,) / sum of total (N,) over clips, with 95 % bounds from clips drawn with replacement (bootstrap).
+    """sum of errors (N,) / sum of total (N,) over clips, with 95 % bounds: clips drawn with replacement (bootstrap).
 
     Clips are drawn, not frames: the frames of a clip are no independent draws.
     """

@@ -36,7 +36,8 @@ SYSTEMS = {
               ["macosx_14_0_arm64"]),
 }
 HERE = next((name for name, (about, _) in SYSTEMS.items() if about["platform_system"] == platform.system()), None)
-WITH_NOTEBOOKS = ("assets/results", "assets/search.jsonl", "assets/encoder_cifar10.pt", "docs/toy")  # of the repository
+# What notebooks open of the repository.
+WITH_NOTEBOOKS = ("assets/results", "assets/search.jsonl", "assets/encoder_cifar10.pt", "docs/toy")
 
 
 def wanted(lock: Path, system: str, python: str, cpu: bool = False) -> list[str]:
