@@ -17,7 +17,8 @@ import nbformat
 
 DECKS = Path(__file__).resolve().parent.parent / "docs" / "guide" / "slides"
 FIGURE = re.compile(r"^\[(.+)\]\((\S+\.ipynb)#([\w-]+)\)$", re.M)
-PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title><style>
+PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>
+<meta name="viewport" content="width=device-width"><style>
 @page {{ size: 320mm 180mm; margin: 0 }}
 body {{ margin: 0; font: 24px/1.4 sans-serif; color: #222 }}
 section {{ box-sizing: border-box; height: 100vh; padding: 4vh 6vw; overflow: hidden; break-after: page;

@@ -107,6 +107,19 @@ def test_minutes_of_computing_are_those_of_the_readme():
     assert guide.items() <= readme.items()
 
 
+def test_figures_of_the_guide_are_those_that_the_committed_notebooks_print():
+    sections = re.split(r"^## (\d\db?) ", (ROOT / "docs/guide/notebooks.md").read_text(encoding="utf-8"), flags=re.M)
+    said = dict(zip(sections[1::2], sections[2::2], strict=True))
+    assert len(said) >= 8
+    for number, text in said.items():
+        text = re.sub(r"^(\|[^|\n]*\|)[^|\n]*\|", r"\1", text, flags=re.M)  # the second column has wrong guesses
+        (path,) = (path for path in PATHS if path.stem.startswith(f"{number}_"))
+        shown = "\n".join(str(output) for cell in read(path).cells for output in cell.get("outputs", []))
+        source = "\n".join(cell.source for cell in read(path).cells)
+        figures = set(re.findall(r"(?<![\w.])\d+\.\d+", re.sub(r"arXiv \S+", "", text)))
+        assert not {figure for figure in figures if figure not in shown + source}, number
+
+
 DECKS = sorted((ROOT / "docs" / "guide" / "slides").glob("*.md"))
 
 
