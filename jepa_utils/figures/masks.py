@@ -56,7 +56,7 @@ def positions(table: Tensor, side: int, places: Sequence[int]) -> None:
     figure.colorbar(shown, ax=axes, label="cosine", ticks=[-1, 0, 1])
     headline(figure, "Neighbours have similar positions, and no two places the same")
     show(figure, f"{len(places)} maps of the grid: how similar every position is to that of one place, most at the "
-                 "place itself and less with every step away from it, along its row and its column least slowly")
+                 "place itself, falling with distance, most slowly along its row and its column")
 
 
 @styled
@@ -65,7 +65,7 @@ def training(looks: Sequence[Mapping[str, float]], loss: Sequence[float], my_gue
     figure, axes = plt.subplots(1, 3, figsize=(9, 3.2), layout="constrained")
     steps, color = [look["step"] for look in looks], METHODS["averaged teacher"]
     axes[0].plot(np.arange(1, len(loss) + 1), loss, color=color, linewidth=1)
-    axes[1].plot(steps, [max(-1, look["explained"]) for look in looks], "o-", color=color)
+    axes[1].plot(steps, [look["explained"] for look in looks], "o-", color=color)
     axes[1].axhline(0, color="gray", linestyle=":")
     guess(axes[1], steps[-1], my_guess.get("explained"))
     axes[2].errorbar(steps, [look["probe"] for look in looks], [look["error"] for look in looks], fmt="o-", color=color)
@@ -73,9 +73,12 @@ def training(looks: Sequence[Mapping[str, float]], loss: Sequence[float], my_gue
     guess(axes[2], steps[-1], my_guess.get("probe"))
     for ax, title in zip(axes, ("loss of the batch", "R² on test images", "linear probe on h, %"), strict=True):
         ax.set(xlabel="step", title=title)
-    axes[1].set(ylim=(-1.05, 1.05), ylabel="R² (at least -1 drawn)")
+    axes[1].set(ylim=(-1.05, 1.05))
+    for look in looks:
+        if look["explained"] < -1:
+            axes[1].text(look["step"], -0.97, f" ↓ {look['explained']:.2f}", va="bottom", fontsize=9)
     first, last = looks[0], looks[-1]
-    show(figure, f"Three panels over training: the loss goes from {loss[0]:.2f} to {loss[-1]:.2f}; R² from "
+    show(figure, f"Three panels over training: the loss goes from {loss[0]:.2f} to {np.mean(loss[-20:]):.2f}; R² from "
                  f"{first['explained']:.2f} to {last['explained']:.2f}; the probe from {first['probe']:.1f} to "
                  f"{last['probe']:.1f} percent")
 
@@ -117,12 +120,13 @@ def maps(images: Tensor, similar: Mapping[str, Tensor]) -> None:
         picture(ax, image)
     for row, (name, cosines) in zip(axes[1:], similar.items(), strict=True):
         for ax, cosine in zip(row, cosines, strict=True):
-            shown = ax.imshow(array(cosine), cmap="RdBu", vmin=-1, vmax=1)
-            ax.axis("off")
+            shown = ax.imshow(array(cosine), cmap="Blues", vmin=0, vmax=1)
+            ax.set(xticks=[], yticks=[], facecolor="#bbbbbb")  # seen where there is no value
+            ax.grid(visible=False)
         beside(row[0], name.replace(" ", "\n"))
-    figure.colorbar(shown, ax=axes[1:], label="cosine", ticks=[-1, 0, 1])
+    figure.colorbar(shown, ax=axes[1:], label="cosine", ticks=[0, 1], extend="min")
     means = {name: float(np.nanmean(array(cosines))) for name, cosines in similar.items()}
-    headline(figure, "How well each place was guessed while it was hidden (blue: well)")
+    headline(figure, "How well each place was guessed while it was hidden (dark: well)")
     show(figure, f"{len(images)} images, and below each, per method, a map of the cosine between guess and target, "
                  "both measured from the mean target of the place; mean cosine " + ", ".join(
                      f"{name} {mean:.2f}" for name, mean in means.items()))
