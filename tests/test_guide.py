@@ -9,6 +9,7 @@ from conftest import ROOT
 from series import PATHS, read
 
 PAGES = sorted([*(ROOT / "docs" / "guide").rglob("*.md"), *(ROOT / "docs" / "reference").rglob("*.md")])
+every_notebook = pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT / "docs")))
 
 
@@ -52,19 +53,31 @@ def test_section_names_in_links_point_at_notebooks(page):
             assert re.match(r"\d\db? · ", name), f"say which section: {name}"
 
 
-@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
-def test_the_pages_lead_to_every_notebook_of_the_main_line(path):
-    if int(path.stem[:2]) > 7:
-        pytest.skip("the guide ends with 07")
-    assert path.name in "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
+@every_notebook
+def test_guide_and_reference_lead_to_every_notebook(path):
+    for page in ("guide/notebooks.md", "reference/glossary.md", "reference/ideas.md", "reference/faq.md"):
+        if (number(path), page) != ("05b", "reference/ideas.md"):
+            assert path.name in (ROOT / "docs" / page).read_text(encoding="utf-8"), page
 
 
-def test_every_paper_on_the_reading_list_is_one_that_the_series_cites():
-    cited = "\n".join(cell.source for path in PATHS for cell in read(path).cells)
-    cited += (ROOT / "README.md").read_text(encoding="utf-8")
-    listed = re.findall(r"\b\d{4}\.\d{5}\b", (ROOT / "docs/reference/reading.md").read_text(encoding="utf-8"))
-    assert len(listed) > 30
-    assert not [paper for paper in listed if paper not in cited]
+def test_the_reading_list_has_the_papers_that_the_series_cites_and_no_others():
+    paper = r"\b\d{4}\.\d{5}\b"
+    cited = {name for path in PATHS for cell in read(path).cells for name in re.findall(paper, cell.source)}
+    readme = re.findall(paper, (ROOT / "README.md").read_text(encoding="utf-8"))
+    listed = re.findall(paper, (ROOT / "docs/reference/reading.md").read_text(encoding="utf-8"))
+    assert len(listed) == len(set(listed)) > 40
+    assert cited <= set(listed) <= {*cited, *readme}
+
+
+def test_the_glossary_is_in_order_and_says_where_each_word_is_first_used():
+    entries = [entry for entry in (ROOT / "docs/reference/glossary.md").read_text(encoding="utf-8").split("\n\n")
+               if entry.startswith("**")]
+    words = [re.match(r"\*\*(.+?)\*\* — ", entry)[1] for entry in entries]
+    assert words == sorted(words, key=str.casefold)
+    assert len(words) == len(set(words)) > 70
+    for entry in entries:
+        seen = re.search(r"see ([\w' -]+)\.$", entry.strip())
+        assert "ipynb" in entry or seen[1] in words, entry
 
 
 def test_the_pages_are_plain_text_that_git_and_every_reader_can_take():
@@ -88,7 +101,8 @@ def plans():
 
 def test_the_minutes_of_each_timetable_add_up():
     assert {heading: sum(minutes for minutes, _ in rows) for heading, rows in plans().items()} == {
-        "Ninety minutes": 90, "Half a day": 240, "Day one": 420, "Day two": 420}
+        "Ninety minutes": 90, "Half a day": 240, "Day one": 420, "Day two": 420, "A third half-day": 240,
+        "An hour, after the workshop": 60}
 
 
 def test_nobody_sits_for_more_than_two_hours_without_a_break():
@@ -103,24 +117,83 @@ def test_minutes_of_computing_are_those_of_the_readme():
     row = r"^\| \[?(\d\db?)[^|]*\| ([\d.]+) \|"
     readme, guide = (dict(re.findall(row, (ROOT / name).read_text(encoding="utf-8"), re.M))
                      for name in ("README.md", "docs/guide/timetables.md"))
-    assert guide
-    assert guide.items() <= readme.items()
+    assert guide == readme
+    assert [*guide] == [number(path) for path in PATHS]
 
 
-def test_figures_of_the_guide_are_those_that_the_committed_notebooks_print():
-    sections = re.split(r"^## (\d\db?) ", (ROOT / "docs/guide/notebooks.md").read_text(encoding="utf-8"), flags=re.M)
-    said = dict(zip(sections[1::2], sections[2::2], strict=True))
-    assert len(said) >= 8
-    for number, text in said.items():
-        text = re.sub(r"^(\|[^|\n]*\|)[^|\n]*\|", r"\1", text, flags=re.M)  # the second column has wrong guesses
-        (path,) = (path for path in PATHS if path.stem.startswith(f"{number}_"))
-        shown = "\n".join(str(output) for cell in read(path).cells for output in cell.get("outputs", []))
-        source = "\n".join(cell.source for cell in read(path).cells)
-        figures = set(re.findall(r"(?<![\w.])\d+\.\d+", re.sub(r"arXiv \S+", "", text)))
-        assert not {figure for figure in figures if figure not in shown + source}, number
+def guided():
+    """What the guide says of each notebook, by its number."""
+    parts = re.split(r"^## (\d\db?) ", (ROOT / "docs/guide/notebooks.md").read_text(encoding="utf-8"), flags=re.M)
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+def rows(text, first):
+    """Rows of the table whose first heading is `first`, as lists of cells."""
+    table = re.search(rf"^\| {first} \|.*\n\| ---.*\n((?:\|.*\n)+)", text, re.M)
+    return [[cell.strip() for cell in row.strip("|").split(" | ")] for row in table[1].splitlines()]
+
+
+def test_the_guide_has_a_section_for_every_notebook_in_order():
+    assert [*guided()] == [number(path) for path in PATHS]
+
+
+@every_notebook
+def test_a_section_of_the_guide_says_what_every_section_says(path):
+    text = guided()[number(path)]
+    for part in ("Aims", "Where people get stuck", "Exercises"):
+        assert f"\n**{part}.** " in text
+    beliefs = rows(text, "usual belief")
+    assert len(beliefs) >= 5
+    for _, question, met in beliefs:
+        assert question.endswith(("?", ".")), question
+        assert path.name in met
+
+
+@every_notebook
+def test_the_guide_has_an_answer_to_every_prediction(path):
+    guesses = [cell for cell in read(path).cells if "guess" in cell.metadata.get("tags", [])]
+    answered = rows(guided()[number(path)], "prediction")
+    assert all(len(row) == 3 and all(row) for row in answered)
+    assert len(answered) >= len(guesses) > 0
+
+
+def shown(path):
+    """All that a reader of the committed notebook can read: prose, code, printed lines, and figures in words."""
+    cells = read(path).cells
+    outputs = [output for cell in cells for output in cell.get("outputs", [])]
+    return "\n".join([*(cell.source for cell in cells), *(output.get("text", "") for output in outputs),
+                      *(output.get("data", {}).get("text/plain", "") for output in outputs)])
+
+
+@every_notebook
+def test_figures_of_guide_and_slides_are_those_of_the_committed_notebook(path):
+    deck = (ROOT / f"docs/guide/slides/{number(path)}.md").read_text(encoding="utf-8")
+    text = re.sub(r"^(\|[^|\n]*\|)[^|\n]*\|", r"\1", guided()[number(path)], flags=re.M) + deck  # no wrong guesses
+    answers = "\n".join(row[2] for row in rows(guided()[number(path)], "prediction")) + deck
+    figures = {*re.findall(r"(?<![\w.])\d+\.\d+", text),
+               *re.findall(r"(?<![\w.,])\d+(?= ?%| percent)", answers)}
+    there = shown(path)
+    assert not {figure for figure in figures if not re.search(rf"(?<![\d.]){re.escape(figure)}(?!\d)", there)}
 
 
 DECKS = sorted((ROOT / "docs" / "guide" / "slides").glob("*.md"))
+
+
+def test_every_notebook_has_a_deck():
+    assert [deck.stem for deck in DECKS] == [number(path) for path in PATHS]
+
+
+@pytest.mark.parametrize("deck", DECKS, ids=lambda deck: deck.stem)
+def test_a_figure_on_a_slide_stands_in_the_section_that_its_caption_names(deck):
+    for _, section, name, cell_id in re.findall(r"^\[(\d\db?) · (.+)\]\(\S+/(\S+\.ipynb)#([\w-]+)\)$",
+                                                deck.read_text(encoding="utf-8"), re.M):
+        heading = ""
+        for cell in read(ROOT / "notebooks" / name).cells:
+            if cell.id == cell_id:
+                break
+            if cell.cell_type == "markdown":
+                heading = [heading, *re.findall(r"^#+ (.+)$", cell.source, re.M)][-1]
+        assert heading == section, cell_id
 
 
 @pytest.fixture
