@@ -24,6 +24,7 @@ from .threads import choose_threads
 from .train import check_batch_size, lr_at
 
 HOLDS = ("teacher", "sigreg", "nothing")
+AXES = {"features": 2, "tokens": 1}  # of tokens (N, T, F)
 
 
 @dataclass(frozen=True)
@@ -31,11 +32,12 @@ class MaskedConfig:
     """Model, loss and optimisation of one masked training. Raises InputError for what cannot be used."""
 
     hold: str = "teacher"  # what keeps the targets from collapsing: an averaged teacher, sigreg, or nothing
+    over: str = "tokens"  # targets get mean 0 and variance 1 over the features of a token, or the tokens of an image
     patch_size: int = 4  # side of a patch, in pixels
-    width: int = 64  # of the encoder's tokens, F
-    depth: int = 2  # blocks of the encoder
+    width: int = 96  # of the encoder's tokens, F
+    depth: int = 3  # blocks of the encoder
     heads: int = 2  # of encoder and predictor
-    hpre: int = 32  # width of the predictor's tokens
+    hpre: int = 48  # width of the predictor's tokens
     predictor_depth: int = 1  # blocks of the predictor
     momentum: float = 0.95  # of the teacher at the first step; rises to 1 at the last
     lmbd: float = 10.0  # sigreg: its weight beside the prediction term's 1
@@ -43,13 +45,14 @@ class MaskedConfig:
     slices: int = 64  # sigreg: random directions per step
     batch_size: int = 64  # images per step
     optimizer: str = "muon"  # adamw or muon
-    lr: float = 1e-2  # peak learning rate
+    lr: float = 3e-3  # peak learning rate
     weight_decay: float = 0.05  # on weight matrices
     seed: int = 0  # of weights, batches, layouts and slices
 
     def __post_init__(self):
-        if self.hold not in HOLDS:
-            raise InputError("hold", self.hold, ", ".join(HOLDS))
+        for name, accepted in (("hold", HOLDS), ("over", AXES)):
+            if getattr(self, name) not in accepted:
+                raise InputError(name, getattr(self, name), ", ".join(accepted))
         for name in ("patch_size", "width", "depth", "heads", "hpre", "predictor_depth", "slices", "batch_size"):
             if not whole(getattr(self, name)) or getattr(self, name) < 1:
                 raise InputError(name, getattr(self, name), "a whole number of at least 1")
@@ -132,7 +135,7 @@ class MaskedJEPA(nn.Module):
 
     def __init__(self, config: MaskedConfig, dobs: int, mean: list[float], std: list[float]):
         super().__init__()
-        c, self.hold = config, config.hold
+        c, self.hold, self.over = config, config.hold, config.over
         self.side = SIZE // c.patch_size
         body = TokenViT(dobs, c.width, c.depth, c.heads, c.patch_size)
         self.encoder = TokenEncoder(Normalize(mean, std), body, c.width)
@@ -153,18 +156,24 @@ class MaskedJEPA(nn.Module):
             tokens = self.encoder.tokens(x)
             return self.projector(tokens.flatten(0, 1)).unflatten(0, tokens.shape[:2])
         if self.teacher is None:
-            return normalized(self.encoder.tokens(x))
+            return normalized(self.encoder.tokens(x), self.over)
         with torch.no_grad():
-            return normalized(self.teacher.tokens(x))
+            return normalized(self.teacher.tokens(x), self.over)
 
     def guesses(self, x: Tensor, context: Tensor, target: Tensor) -> Tensor:
         """The prediction at the places `target` (M,) from those of `context` (T,) alone: (N, M, D)."""
         return self.predictor(self.encoder.tokens(x, context), context, target)
 
 
-def normalized(tokens: Tensor) -> Tensor:
-    """Each token with mean 0 and variance 1 over its own dimensions, as I-JEPA's code makes its targets."""
-    return F.layer_norm(tokens, tokens.shape[-1:])
+def normalized(tokens: Tensor, over: str) -> Tensor:
+    """Tokens (N, T, F) with mean 0 and variance 1 over one axis.
+
+    Over its features, each token by itself: LayerNorm, as I-JEPA's code makes its targets. Over the tokens of its
+    image, each feature by itself: InstanceNorm, as data2vec does for speech (arXiv 2202.03555). What all tokens of an
+    image share is gone then.
+    """
+    centred = tokens - tokens.mean(dim=AXES[over], keepdim=True)
+    return centred / (centred.square().mean(dim=AXES[over], keepdim=True) + 1e-5).sqrt()
 
 
 def masked_step(model: MaskedJEPA, optimizer: torch.optim.Optimizer, x: Tensor, context: Tensor, target: Tensor,

@@ -1,5 +1,6 @@
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -86,6 +87,7 @@ def test_distances_are_counted_from_the_nearest_visible_patch():
     (lambda: sample_blocks(8, generator(0), 0), "blocks"),
     (lambda: sample_blocks(8, generator(0), 20, target=(1, 1)), "target"),
     (lambda: MaskedConfig(hold="string"), "hold"),
+    (lambda: MaskedConfig(over="images"), "over"),
     (lambda: MaskedConfig(width=98), "width"),
     (lambda: MaskedConfig(momentum=1.5), "momentum"),
     (lambda: MaskedConfig(patch_size=5), "patch_size"),
@@ -141,6 +143,15 @@ def test_features_are_the_mean_of_all_tokens(images):
     torch.testing.assert_close(encoder.tokens(x, torch.arange(64)), encoder.tokens(x))
 
 
+def test_targets_are_normalised_as_torch_does_it_and_over_tokens_nothing_common_is_left():
+    tokens = 3 + torch.randn(4, 64, 6, generator=generator(0)) * torch.arange(1, 7) + 5 * torch.randn(4, 1, 6)
+    torch.testing.assert_close(masked.normalized(tokens, "features"), F.layer_norm(tokens, (6,)))
+    over_tokens = F.instance_norm(tokens.transpose(1, 2)).transpose(1, 2)
+    torch.testing.assert_close(masked.normalized(tokens, "tokens"), over_tokens)
+    moved = tokens + torch.randn(4, 1, 6)  # what all tokens of an image share
+    torch.testing.assert_close(masked.normalized(moved, "tokens"), over_tokens, rtol=1e-4, atol=1e-4)
+
+
 def test_the_teachers_targets_carry_no_gradient_and_the_others_do(images):
     x = images.test_images[:3]
     for hold, carried in {"teacher": False, "sigreg": True, "nothing": True}.items():
@@ -179,11 +190,13 @@ def test_without_anything_to_hold_them_the_targets_collapse_and_are_cured(images
         model, _ = fit_masked(MaskedConfig(**TINY | {"lr": 1e-2} | changes), images, 50, progress=False)
         with torch.no_grad():
             z = model.targets(images.test_images)
-        return z.std(dim=0).mean().item(), spectra.collapse_report(z.mean(dim=1), None).relative_std
+        return z.std(dim=0).mean().item(), spectra.collapse_report(z[:, 0], None).relative_std
 
-    (dead, varies), (held, _) = spread(hold="nothing"), spread(hold="teacher")
+    (dead, varies), (held, _) = spread(hold="nothing", over="features"), spread(hold="teacher", over="features")
     assert dead < 0.25 * held
     assert varies < 0.1
+    (dead, _), (held, _) = spread(hold="nothing", over="tokens"), spread(hold="teacher", over="tokens")
+    assert dead < 0.25 * held
     (fallen, _), (open_, _) = spread(hold="sigreg", lmbd=0.0), spread(hold="sigreg")
     assert fallen < 0.2 * open_
     assert open_ > 0.5

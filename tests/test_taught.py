@@ -87,6 +87,7 @@ TAUGHT = {
     "grid_positions": ("masked", [lambda: (8, 64), lambda: (3, 8)]),
     "Predictor": ("masked", []),  # these two have a test of their own below
     "masked_step": ("masked", []),
+    "normalized": ("masked", [lambda: (z(3, 5, 4), "features"), lambda: (z(3, 5, 4), "tokens")]),
 }
 
 
@@ -220,7 +221,8 @@ def test_the_taught_temporal_predictor_is_the_modules():
     torch.testing.assert_close(*guesses)
 
 
-def test_the_taught_predictor_and_masked_step_make_the_same_update():
+@pytest.mark.parametrize("over", ["features", "tokens"])
+def test_the_taught_predictor_and_masked_step_make_the_same_update(over):
     from jepa_utils import masked
     from jepa_utils.data import digits
     from jepa_utils.masks import sample_blocks
@@ -228,7 +230,7 @@ def test_the_taught_predictor_and_masked_step_make_the_same_update():
     notebook = read(taught_names()["masked_step"][0])
     taught = namespace(notebook, "taught")
     images, (context, blocks) = digits(600, 200), sample_blocks(8, generator(0))
-    config, outcomes = masked.MaskedConfig(width=32, hpre=16, depth=1, predictor_depth=1), []
+    config, outcomes = masked.MaskedConfig(over=over, width=32, hpre=16, depth=1, predictor_depth=1), []
     for Predictor, step in ((taught["Predictor"], taught["masked_step"]), (masked.Predictor, masked.masked_step)):
         model = masked.new_masked(config, images)
         torch.manual_seed(1)

@@ -26,7 +26,7 @@ from jepa_utils.runtime import environment, pick_device, save_json
 from jepa_utils.train import fit
 
 ROOT = Path(__file__).resolve().parents[2]
-CONFIG = MaskedConfig()
+CONFIG = MaskedConfig(lr=1e-3)  # of 1e-3 and 3e-3 the better after 900 steps, on held-out images of CIFAR-10
 
 
 def steps_in(minutes: float, few: Callable[[int], float], count: int = 20) -> int:

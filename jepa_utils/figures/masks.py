@@ -10,7 +10,8 @@ from ..plots import COLORS, array, bars, beside, guess, headline, picture, plt, 
 
 METHODS = {
     "raw pixels": COLORS["raw pixels"], "untrained ViT": COLORS["untrained"],
-    "averaged teacher": "#E69F00", "SIGReg": COLORS["SIGReg"], "VICReg": COLORS["VICReg"],
+    "averaged teacher": "#E69F00", "I-JEPA": "#E69F00", "I-JEPA, centred": "#56B4E9",
+    "SIGReg": COLORS["SIGReg"], "VICReg": COLORS["VICReg"],
     "no teacher": COLORS["collapsed"], "SIGReg's weight 0": COLORS["supervised"],
 }
 DASHES = {"no teacher": "--", "SIGReg's weight 0": "--"}
@@ -60,27 +61,62 @@ def positions(table: Tensor, side: int, places: Sequence[int]) -> None:
 
 
 @styled
-def training(looks: Sequence[Mapping[str, float]], loss: Sequence[float], my_guess: Mapping[str, float | None]) -> None:
-    """Loss, step by step; explained share of the variance and probe (percent) at each look."""
+def training(runs: Mapping[str, tuple[Sequence[Mapping[str, float]], Sequence[float]]],
+             my_guess: Mapping[str, float | None]) -> None:
+    """Of each run: loss, step by step; explained share of the variance and probe (percent) at each look."""
     figure, axes = plt.subplots(1, 3, figsize=(9, 3.2), layout="constrained")
-    steps, color = [look["step"] for look in looks], METHODS["averaged teacher"]
-    axes[0].plot(np.arange(1, len(loss) + 1), loss, color=color, linewidth=1)
-    axes[1].plot(steps, [look["explained"] for look in looks], "o-", color=color)
+    told = []
+    for i, (name, (looks, loss)) in enumerate(runs.items()):
+        steps, style = [look["step"] for look in looks], {"color": METHODS[name]}
+        axes[0].plot(np.arange(1, len(loss) + 1), loss, linewidth=1, label=name, **style)
+        axes[1].plot(steps, [look["explained"] for look in looks], "o-", **style)
+        axes[2].errorbar(steps, [look["probe"] for look in looks], [look["error"] for look in looks], fmt="o-", **style)
+        for look in looks:
+            if look["explained"] < -1:
+                axes[1].text(look["step"], 0.17 * i - 1.02, f" ↓ {look['explained']:.2f}", va="bottom", fontsize=9)
+        first, last = looks[0], looks[-1]
+        told.append(f"{name}: the loss goes from {loss[0]:.2f} to {np.mean(loss[-20:]):.2f}; R² from "
+                    f"{first['explained']:.2f} to {last['explained']:.2f}; the probe from {first['probe']:.1f} to "
+                    f"{last['probe']:.1f} percent.")
     axes[1].axhline(0, color="gray", linestyle=":")
-    guess(axes[1], steps[-1], my_guess.get("explained"))
-    axes[2].errorbar(steps, [look["probe"] for look in looks], [look["error"] for look in looks], fmt="o-", color=color)
     axes[2].axhline(looks[0]["probe"], color=METHODS["untrained ViT"], linestyle="--", linewidth=1)
+    guess(axes[1], steps[-1], my_guess.get("explained"))
     guess(axes[2], steps[-1], my_guess.get("probe"))
     for ax, title in zip(axes, ("loss of the batch", "R² on test images", "linear probe on h, %"), strict=True):
         ax.set(xlabel="step", title=title)
     axes[1].set(ylim=(-1.05, 1.05))
-    for look in looks:
-        if look["explained"] < -1:
-            axes[1].text(look["step"], -0.97, f" ↓ {look['explained']:.2f}", va="bottom", fontsize=9)
-    first, last = looks[0], looks[-1]
-    show(figure, f"Three panels over training: the loss goes from {loss[0]:.2f} to {np.mean(loss[-20:]):.2f}; R² from "
-                 f"{first['explained']:.2f} to {last['explained']:.2f}; the probe from {first['probe']:.1f} to "
-                 f"{last['probe']:.1f} percent")
+    if len(runs) > 1:
+        axes[0].legend(fontsize=9)
+    show(figure, "Three panels over training. " + " ".join(told))
+
+
+@styled
+def parts(found: Mapping[str, Mapping[str, tuple[float, float]]], my_guess: Mapping[str, float | None]) -> None:
+    """Of each model, and each part of its targets: the share of their variance, percent, and R² of the guesses."""
+    figure, axes = plt.subplots(1, 2, figsize=(9, 3.0), layout="constrained")
+    for ax, column, label in zip(axes, (0, 1), ("share of the targets' variance, %", "of that, explained: R²"),
+                                 strict=True):
+        for i, (name, kinds) in enumerate(found.items()):
+            values = [kind[column] for kind in kinds.values()]
+            at = np.arange(len(values)) + 0.4 * (i - (len(found) - 1) / 2)
+            ax.bar(at, np.nan_to_num(values), 0.36, color=METHODS[name], label=name)
+            for x, value in zip(at, values, strict=True):
+                text = "none" if np.isnan(value) else f"{value:.2f}" if column else f"{value:.0f}"
+                ax.text(x, max(np.nan_to_num(value), 0), text, ha="center", va="bottom", fontsize=9)
+        for x, kind in enumerate(kinds):
+            guess(ax, x, my_guess.get(f"{('share', 'R²')[column]} {kind}"))
+        ax.set_xticks(range(len(kinds)), list(kinds))
+        ax.grid(axis="x", visible=False)
+        ax.axhline(0, color="gray", linewidth=1)
+        ax.set_title(label)
+        ax.margins(y=0.15)
+    if len(found) > 1:
+        axes[0].legend(fontsize=9)
+    headline(figure, "Common to the whole image: " + ", ".join(
+        f"{kinds['common'][0]:.0f} % of what {name} has to guess" for name, kinds in found.items()))
+    show(figure, "Bars. " + " ".join(f"{name}: " + "; ".join(
+        f"{kind} {share:.0f} percent of the variance, R² {r2:.2f}" for kind, (share, r2) in kinds.items()) + "."
+        for name, kinds in found.items()))
 
 
 @styled
