@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from . import losses
 from .checks import check_count, check_floats, number
 from .encoders import Normalize
-from .optimizers import Muon
+from .optimizers import Muon, set_rate
 from .pixels import SIZE
 from .probe import fit_logistic, second_moments, standardize
 from .runtime import InputError, generator, keep_freed_memory
@@ -241,12 +241,11 @@ def train(encoder: nn.Module, predictor: nn.Module, regularizer: Regularizer, st
     for step in range(steps):
         if step % 50 == 0 and g.device.type == "cpu":
             choose_threads()
-        for group in optimizer.param_groups:
-            group["lr"] = lr_at(step, steps, lr)
+        set_rate(optimizer, lr_at(step, steps, lr))
         z = encode(encoder, moving_digits(N, T, g, **world).frames)
         terms = loss_terms(predictor, z, regularizer, step)
         optimizer.zero_grad()
-        torch.stack(list(terms.values())).sum().backward()
+        sum(terms.values(), z.new_zeros(())).backward()
         optimizer.step()
         log.append({name: term.detach() for name, term in terms.items()})
     encoder.eval()
@@ -291,8 +290,7 @@ def fit_predictor(way: str, z: Tensor, coins: Tensor, steps: int, seed: int = 0,
     before, now, after, coin = (part.flatten(0, 1) for part in (z[:-2], z[1:-1], z[2:], coins[2:]))
     optimizer, g = Muon(predictor.parameters(), lr), generator(seed, z.device)
     for step in range(steps):
-        for group in optimizer.param_groups:
-            group["lr"] = lr_at(step, steps, lr)
+        set_rate(optimizer, lr_at(step, steps, lr))
         pick = torch.randint(len(now), (batch_size,), generator=g, device=z.device)
         loss = best_of(WAYS[way][1](predictor, before[pick], now[pick], coin[pick]), after[pick])
         optimizer.zero_grad()
