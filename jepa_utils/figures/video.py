@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from torch import Tensor
 
+from ..moving_digits import HIGH, LOW
 from ..plots import COLORS, array, beside, frames, guess, headline, picture, plt, show, styled
-from ..video import HIGH, LOW, Interval
+from ..video import Interval
 
 LOOKS = {"no regularizer": COLORS["collapsed"], "VICReg": COLORS["VICReg"], "SIGReg": COLORS["SIGReg"],
          "raw pixels": COLORS["raw pixels"], "untrained": COLORS["untrained"]}
