@@ -14,6 +14,7 @@ from torch import Tensor
 from .checks import number
 from .losses import sizes
 from .models import JEPA
+from .optimizers import set_rate
 from .runtime import InputError, autocast
 from .teacher import follow
 
@@ -91,8 +92,7 @@ def lanes(model: JEPA, views: Tensor) -> tuple[Tensor, Tensor]:
 def family_step(student: JEPA, teacher: JEPA | None, method: Method, optimizer: torch.optim.Optimizer,
                 scaler: torch.amp.GradScaler, views: Tensor, step: int, lr: float) -> Terms:
     """One update of the student on views (V, N, C, H, W), then one of its teacher, if it has one; the loss's terms."""
-    for group in optimizer.param_groups:
-        group["lr"] = lr
+    set_rate(optimizer, lr)
     z, predicted = lanes(student, views)  # (V, N, D) each
     target = z
     if teacher is not None:
@@ -100,7 +100,7 @@ def family_step(student: JEPA, teacher: JEPA | None, method: Method, optimizer: 
             target, _ = lanes(teacher, views)
     terms = method.loss(z, predicted, target, step)
     optimizer.zero_grad()
-    scaler.scale(torch.stack(list(terms.values())).sum()).backward()
+    scaler.scale(sum(terms.values(), z.new_zeros(()))).backward()
     scaler.step(optimizer)
     scaler.update()
     if teacher is not None and method.momentum is not None:

@@ -14,7 +14,7 @@ from . import probe
 from .augment import Augmentation, make_views
 from .checks import check_count, number
 from .encoders import Encoder
-from .optimizers import Muon
+from .optimizers import Muon, set_rate
 from .pixels import check_images
 from .runtime import InputError, autocast, generator, grad_scaler, keep_freed_memory
 from .threads import choose_threads
@@ -85,8 +85,7 @@ def train_on_labels(
     optimizer = Muon([{"params": list(part.parameters())} for part in network], lr=max(rates))
     g, scaler = generator(seed), grad_scaler(images.device)
     for step in range(steps):
-        for group, rate in zip(optimizer.param_groups, rates, strict=True):
-            group["lr"] = lr_at(step, steps, rate)
+        set_rate(optimizer, *(lr_at(step, steps, rate) for rate in rates))
         pick = torch.randint(len(images), (batch_size,), generator=g).to(images.device)
         with autocast(images.device):
             scores = network(make_views(images[pick], augmentation, 1, g)[0])

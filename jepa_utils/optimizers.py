@@ -30,6 +30,13 @@ def build_optimizer(config: TrainConfig, model: nn.Module) -> torch.optim.Optimi
     return {"lars": LARS, "muon": Muon}[config.optimizer](groups, config.lr)
 
 
+def set_rate(optimizer: torch.optim.Optimizer, *rates: float | Tensor) -> None:
+    """The learning rate of the next step: one for all groups of parameters, or one for each."""
+    groups = optimizer.param_groups
+    for group, rate in zip(groups, rates * len(groups) if len(rates) == 1 else rates, strict=True):
+        group["lr"] = rate
+
+
 class LARS(torch.optim.Optimizer):
     """Momentum, with a rate of its own for every decayed tensor, in proportion to its norm over its gradient's.
 

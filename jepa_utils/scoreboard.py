@@ -82,11 +82,19 @@ def _file(images: data.Dataset) -> Path:
 
 
 def table(board: list[dict]) -> str:
-    """The rows as aligned text; behind ± the standard error of a test on so many images."""
-    head = f"{'features':<12} {'linear probe':>14} {'effective rank':>16} {'training':>10}  embeddings"
-    return "\n".join([head, *(
-        f"{line['name']:<12} {line['probe']:>6.1f} ± {line['error']:.1f} % {line['effective_rank']:>9.1f} of "
-        f"{line['dimensions']:<4} {line['seconds']:>7.0f} s  {line['state']}" for line in board)])
+    """The rows as aligned text; behind ± the standard error of a test on so many images.
+
+    Time and state are of trainings: blank in a row without one, and no column where no row has them.
+    """
+    timed, judged = (any(line[field] for line in board) for field in ("seconds", "state"))
+    lines = [f"{'features':<12} {'linear probe':>14} {'effective rank':>16}"
+             + f" {'training':>10}" * timed + "  embeddings" * judged]
+    for line in board:
+        spent = f"{line['seconds']:.0f} s" if line["seconds"] else ""
+        lines.append(f"{line['name']:<12} {line['probe']:>6.1f} ± {line['error']:.1f} % "
+                     f"{line['effective_rank']:>9.1f} of {line['dimensions']:<4}"
+                     + f" {spent:>9}" * timed + f"  {line['state']}" * judged)
+    return "\n".join(text.rstrip() for text in lines)
 
 
 def make(images: data.Dataset, budget: Budget) -> tuple[list[dict], dict[str, Tensor]]:

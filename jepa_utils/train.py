@@ -21,7 +21,7 @@ from .data import Dataset
 from .distributed import gather, parallel, processes, rank, share, whole_batch
 from .encoders import whiten
 from .models import JEPA, build_model, embedding_size
-from .optimizers import build_optimizer
+from .optimizers import build_optimizer, set_rate
 from .pixels import check_images
 from .probe import OnlineProbe
 from .replay import Replay, recordable
@@ -215,8 +215,7 @@ def epoch_means(values: list[list[float]], names: list[str]) -> dict[str, float]
 def train_step(model: nn.Module, loss: Callable, optimizer, scaler, views: Tensor, step: int,
                lr: float | Tensor) -> tuple[dict[str, Tensor], Tensor]:
     """One update on views (V, N, C, H, W); the loss's terms and the features h (V, N, F), detached."""
-    for group in optimizer.param_groups:
-        group["lr"] = lr
+    set_rate(optimizer, lr)
     with autocast(views.device):
         h, z, predicted = model(views)
     terms = loss(z, predicted, step)

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from jepa_utils import runtime
-from jepa_utils.optimizers import LARS, Muon, orthogonal
+from jepa_utils.optimizers import LARS, Muon, orthogonal, set_rate
 from jepa_utils.replay import recordable
 
 RATES = [0.01, 0.03, 0.02, 0.005]
@@ -33,12 +33,20 @@ def trained(build, rates=RATES, unused=False):
         model.append(nn.Linear(2, 2))
     optimizer = build(groups(model))
     for lr in rates:
-        for group in optimizer.param_groups:
-            group["lr"] = lr
+        set_rate(optimizer, lr)
         optimizer.zero_grad()
         model[:8](torch.randn(6, 3, 9, 9, generator=g)).square().mean().backward()
         optimizer.step()
     return torch.cat([p.detach().flatten() for p in model.parameters()])
+
+
+def test_one_rate_goes_to_all_groups_several_to_one_each():
+    optimizer = Muon(groups(net()), 1)
+    for rates, expected in (([0.1], [0.1, 0.1]), ([0.2, 0.3], [0.2, 0.3])):
+        set_rate(optimizer, *rates)
+        assert [group["lr"] for group in optimizer.param_groups] == expected
+    with pytest.raises(ValueError, match="zip"):
+        set_rate(optimizer, 0.1, 0.2, 0.3)
 
 
 def test_lars_is_timms():

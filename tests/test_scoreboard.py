@@ -33,6 +33,17 @@ def test_rows_are_kept_once_each_and_shown_in_order(images, capsys):
     assert capsys.readouterr().out == ""
 
 
+def test_the_table_says_nothing_of_trainings_where_there_was_none():
+    untrained = ROW | {"name": "untrained", "state": "", "seconds": 0.0}
+    head, first, second = scoreboard.table([untrained, ROW]).splitlines()
+    assert head.endswith("training  embeddings")
+    assert first.endswith("74.0 of 128")
+    assert second.endswith("28 s  healthy")
+    head, first = scoreboard.table([untrained]).splitlines()
+    assert head.endswith("effective rank")
+    assert first.endswith("74.0 of 128")
+
+
 @pytest.mark.parametrize("content", DAMAGED.values(), ids=DAMAGED)
 def test_a_damaged_file_costs_its_rows_and_no_more(images, content, capsys):
     path = scoreboard._file(images)

@@ -71,7 +71,7 @@ TAUGHT = {
     "found_again": ("search", [lambda: (z(20, 5) + 0.5 * z(20, 5, seed=6), z(20, 5))]),
     "near_duplicates": ("search", [lambda: (z(20, 5), 0.3), lambda: (z(20, 5), 99.0), lambda: (z(20, 5),)]),
     "oddness": ("search", [lambda: (z(20, 5),), lambda: (z(20, 5), 2)]),
-    "render": ("video", [lambda: (pictures(4, 12)[:, :1], 16 + 3 * z(2, 4, 2))]),
+    "render": ("moving_digits", [lambda: (pictures(4, 12)[:, :1], 16 + 3 * z(2, 4, 2))]),
     "TemporalPredictor": ("video", []),  # has a test of its own below
     "guesses": ("video", [lambda: (lambda before, now: now + (now - before).tanh(), z(5, 8, 3))]),
     "loss_terms": ("video", [lambda: (lambda before, now: 2 * now - before, z(5, 8, 3),

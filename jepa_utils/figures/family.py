@@ -55,7 +55,7 @@ def standing(probes: Mapping[str, Sequence[float]], untrained: float, guesses: M
         ax.text(max(values), i, f"   {means[name]:.1f}", va="center")
         guess(ax, guesses.get(name), i)
     ax.axvline(untrained, color=COLORS["untrained"], linestyle="--", linewidth=1.5)
-    ax.text(untrained, -0.75, f"untrained {untrained:.1f}", ha="center", fontsize=9)
+    ax.text(untrained, -0.75, f"  untrained {untrained:.1f}", va="center", fontsize=9)  # beside the line
     best, last = max(means, key=lambda name: means[name]), min(means, key=lambda name: means[name])
     ax.set_yticks(range(len(probes)), list(probes))
     ax.set(xlabel="linear probe on h, % of test images", ylim=(len(probes) - 0.4, -1),
@@ -101,7 +101,7 @@ def delayed(tracks: Mapping[str, Sequence[float]], guessed: float | None) -> Non
     guess(ax, len(second) if guessed is not None else None, guessed)
     ends = {name: track[-1] for name, track in tracks.items()}
     ax.set(xlabel="training step", ylabel="std of the directions of z", ylim=(1e-4, 2),
-           title=f"At the end the std is {min(ends.values()):.3f} to {max(ends.values()):.2f}")
+           title=f"At the end the std is {min(ends.values()):.3f} to {max(ends.values()):.3f}")
     ax.legend(fontsize=9, ncols=2, loc="lower left")
     show(figure, "Std of the directions of z over training, at the end: " + ", ".join(
         f"{name} {end:.3f}" for name, end in ends.items()))

@@ -1,6 +1,8 @@
 """The figures of notebook 10."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import cycle
+from textwrap import fill
 
 from matplotlib.axes import Axes
 from matplotlib.offsetbox import AnnotationBbox, OffsetImage
@@ -25,8 +27,9 @@ def look(name: str) -> tuple[str, str]:
     return LOOKS.get(name, ("#332288", "o"))
 
 
-def one_line(name: str) -> str:
-    return name.replace("\n", " ")
+def wrapped(names: Iterable[str]) -> list[str]:
+    """Names of recipes as labels beside a figure, the longer ones in two lines."""
+    return [fill(name, 12) for name in names]
 
 
 def frame(ax: Axes, color: str) -> None:
@@ -43,9 +46,9 @@ def some(images: Tensor, title: str, columns: int = 12) -> None:
 @styled
 def views(images: Tensor, drawn: dict[str, Tensor]) -> None:
     """Pictures (N, 3, 32, 32), and below them a row of views under each recipe."""
-    figure = image_grid([images, *drawn.values()], ["picture", *drawn], None, "Would you know each picture again?")
-    show(figure, f"{len(images)} pictures, and below them a view of each under the recipes "
-                 + ", ".join(map(one_line, drawn)))
+    rows, names = [images, *drawn.values()], ["picture", *wrapped(drawn)]
+    show(image_grid(rows, names, None, "Would you know each picture again?"),
+         f"{len(images)} pictures, and below them a view of each under the recipes " + "; ".join(drawn))
 
 
 @styled
@@ -61,38 +64,39 @@ def criterion(shares: dict[str, dict[str, tuple[float, float]]], choice: str) ->
             color, marker = readers.get(reader, ("#332288", "o"))
             ax.errorbar(share, i, xerr=error, fmt=marker, color=color, capsize=3, markersize=8,
                         label=reader if i == 0 else None)
-    ax.set(yticks=range(len(shares)), yticklabels=list(shares), ylim=(len(shares) - 0.5, -0.5),
-           xlabel="views whose own picture is the nearest, %", title=f"Closest to one half: {one_line(choice)}")
+    ax.set(yticks=range(len(shares)), yticklabels=wrapped(shares), ylim=(len(shares) - 0.5, -0.5),
+           xlabel="views whose own picture is the nearest, %", title=f"Closest to one half: {choice}")
     ax.axvline(50, color="#000000", linewidth=1, linestyle=":")
     ax.legend(fontsize=9, loc="center left", bbox_to_anchor=(1, 0.5))
     show(figure, "Share of views that lead back to their picture, for each recipe: " + "; ".join(
-        f"{one_line(name)} " + ", ".join(f"{share:.0f} percent {reader}" for reader, (share, _) in each.items())
+        f"{name} " + ", ".join(f"{share:.0f} percent {reader}" for reader, (share, _) in each.items())
         for name, each in shares.items()))
 
 
 @styled
 def judged(found: dict[str, float], read: dict[str, list[float]], choice: str, guessed: str) -> None:
-    """What labels say of each recipe, one dot a seed, against the share of its views that are found again."""
-    figure, ax = plt.subplots(figsize=(8, 3.6), layout="constrained")
+    """What labels say of each recipe, a mark for each seed, against the share of its views that are found again."""
+    figure, ax = plt.subplots(figsize=(9, 3.8), layout="constrained")
     means = {name: sum(values) / len(values) for name, values in read.items()}
-    best = max(means, key=lambda name: means[name])
+    best, *others = sorted(means, key=lambda name: -means[name])
     ax.axvline(50, color="#000000", linewidth=1, linestyle=":")
-    for name, values in read.items():
-        ax.plot([found[name]] * len(values), values, "o", color=COLORS["VICReg"], alpha=0.5, markersize=6)
-        ax.plot(found[name], means[name], "_", color="#000000", markersize=16, markeredgewidth=2)
-        ax.annotate(one_line(name), (found[name], means[name]), (12, 0), textcoords="offset points", va="center",
-                    fontsize=9)
-    ax.plot(found[choice], means[choice], "o", markersize=20, markerfacecolor="none", color=COLORS["collapsed"],
+    for (name, values), marker in zip(read.items(), cycle("osD^vP")):
+        line, = ax.plot([found[name]] * len(values), values, marker, alpha=0.7, markersize=7, label=name)
+        ax.plot(found[name], means[name], "_", color=line.get_color(), markersize=18, markeredgewidth=2)
+    ax.plot(found[choice], means[choice], "o", markersize=20, markerfacecolor="none", color="#000000",
             linestyle="", label="the rule's choice")
     if guessed in means:
         guess(ax, found[guessed], means[guessed])
-    title = f"Labels prefer {one_line(best)}; the rule chose {one_line(choice)}"
-    title += "" if best == choice else f", {means[best] - means[choice]:.1f} points below"
-    ax.set(xlabel="views found again by the reader, %", ylabel="neighbours of the same class, %", title=title)
-    ax.margins(x=0.2, y=0.15)
-    ax.legend(fontsize=9)
-    show(figure, title + ". Views found and neighbours of the same class: " + "; ".join(
-        f"{one_line(name)} {found[name]:.0f} and {means[name]:.1f} percent" for name in means))
+    tied = [best, *(name for name in others if max(read[name]) >= min(read[best]))]  # their marks mingle
+    title = f"Labels prefer {best}" if len(tied) == 1 else "By the labels a tie: " + "; ".join(tied)
+    short = means[best] - means[choice]
+    rule = f"The rule chose {choice}" + ("" if choice in tied else f", {short:.1f} points below")
+    ax.set(xlabel="views found again by the reader, %", ylabel="neighbours of the same class, %",
+           title=f"{title}\n{rule}")
+    ax.margins(x=0.1, y=0.15)
+    ax.legend(fontsize=9, loc="center left", bbox_to_anchor=(1, 0.5), labelspacing=1.2)
+    show(figure, f"{title}. {rule}. Views found and neighbours of the same class: " + "; ".join(
+        f"{name} {found[name]:.0f} and {means[name]:.1f} percent" for name in means))
 
 
 @styled
@@ -112,20 +116,26 @@ def found(queries: Tensor, neighbours: dict[str, Tensor], title: str) -> None:
 
 
 @styled
-def thumbnails(planes: dict[str, Tensor], images: Tensor) -> None:
-    """Maps: the pictures themselves (N, 3, 32, 32), each at its point (N, 2)."""
-    figure, axes = plt.subplots(1, len(planes), figsize=(9, 4.6), squeeze=False, layout="constrained")
+def thumbnails(planes: dict[str, Tensor], images: Tensor, zoom: float = 0.55) -> None:
+    """Maps: pictures (N, 3, 32, 32), each at its point (N, 2); one that would overlap an earlier one is left out."""
+    figure, axes = plt.subplots(1, len(planes), figsize=(10, 5), squeeze=False, layout="constrained")
+    headline(figure, "Pictures where their features are, as many as find room")
     for ax, (name, plane) in zip(axes[0], planes.items(), strict=True):
-        points = array(plane)
-        ax.scatter(*points.T, s=1, color="white")
-        for point, image in zip(points, images, strict=True):
-            small = OffsetImage(array(image).transpose(1, 2, 0) / 255, zoom=0.45)
-            ax.add_artist(AnnotationBbox(small, tuple(point), frameon=False))
-        ax.set(xticks=[], yticks=[])
-        ax.set_title(name, fontsize=10)
+        ax.scatter(*array(plane).T, s=1, color="white")
+        ax.set(xticks=[], yticks=[], title=name)
         ax.grid(visible=False)
-    headline(figure, f"{len(images)} of the pictures, near where their features are")
-    show(figure, f"{len(images)} thumbnails of pictures, laid out by their features, by " + " and by ".join(planes))
+    figure.draw_without_rendering()  # from now on it is known where in the figure a point lies
+    side, said = 32 * zoom * figure.dpi / 72, []  # of a thumbnail, in the figure's pixels
+    for ax, (name, plane) in zip(axes[0], planes.items(), strict=True):
+        places, shown = ax.transData.transform(array(plane)), []
+        for i, place in enumerate(places):
+            if (abs(places[shown] - place).max(axis=1) >= side).all():
+                shown.append(i)
+                small = OffsetImage(array(images[i]).transpose(1, 2, 0) / 255, zoom=zoom)
+                ax.add_artist(AnnotationBbox(small, tuple(array(plane[i])), frameon=False, pad=0))
+        said.append(f"{name}, {len(shown)} of {len(images)}")
+        ax.set_title(said[-1])
+    show(figure, "Thumbnails of pictures, laid out by their features: " + "; ".join(said))
 
 
 @styled
@@ -199,7 +209,7 @@ def few_labels(read: dict[str, list[float]], per_class: int, guessed: float | No
         guess(ax, means["from scratch"] + guessed, list(read).index("yours, fine-tuned"))
     ax.set(yticks=range(len(read)), yticklabels=list(read), ylim=(len(read) - 0.5, -0.5),
            xlabel="% of the labelled pictures that were not drawn",
-           title=f"{per_class} labels per class; best: {max(means, key=lambda name: means[name])}")
+           title=f"{per_class} labels per class; highest mean: {max(means, key=lambda name: means[name])}")
     show(figure, f"Accuracies with {per_class} labels per class, a mark for each draw: " + "; ".join(
         f"{name} {means[name]:.1f} percent" for name in means))
 

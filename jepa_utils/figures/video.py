@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from torch import Tensor
 
+from ..moving_digits import HIGH, LOW
 from ..plots import COLORS, array, beside, frames, guess, headline, picture, plt, show, styled
-from ..video import HIGH, LOW, Interval
+from ..video import Interval
 
 LOOKS = {"no regularizer": COLORS["collapsed"], "VICReg": COLORS["VICReg"], "SIGReg": COLORS["SIGReg"],
          "raw pixels": COLORS["raw pixels"], "untrained": COLORS["untrained"]}
@@ -47,27 +48,36 @@ def collapse(logs: Mapping[str, Sequence[float]], spectra: Mapping[str, Tensor],
     """The prediction term step by step, and the spectra of z of unseen clips."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
     for (name, values), style in zip(logs.items(), ("-", "--", ":"), strict=True):
-        left.semilogy(range(1, len(values) + 1), np.maximum(values, 1e-9), style, color=LOOKS[name], label=name)
+        left.semilogy(range(1, len(values) + 1), np.maximum(values, 1e-9), style, color=LOOKS[name])
         eigvals = array(spectra[name]).clip(1e-12)
-        right.semilogy(range(1, len(eigvals) + 1), eigvals, style, color=LOOKS[name], label=name)
+        right.semilogy(range(1, len(eigvals) + 1), eigvals, style, color=LOOKS[name], label=f"{name}: {states[name]}")
     least = min(logs, key=lambda name: logs[name][-1])
+    smallest = min(spectra, key=lambda name: spectra[name].sum().item())
     left.set(xlabel="step", ylabel="prediction term", title=f"Lowest prediction term: {least}")
     right.set(xlabel="principal axis of z, from the widest", ylabel="variance along it",
-              title=f"Its spectrum: {states[least]}")
-    right.legend(fontsize=9)
+              title=f"Least variance of z: {smallest}")
+    figure.legend(fontsize=9, loc="outside lower center", ncols=len(logs))
     show(figure, "Left: the prediction term over training, at the end " + ", ".join(
-        f"{values[-1]:.2g} with {name}" for name, values in logs.items())
-        + ". Right: spectra of z, " + ", ".join(f"{name} {state}" for name, state in states.items()))
+        f"{values[-1]:.2g} with {name}" for name, values in logs.items()) + ". Right: spectra of z, " + ", ".join(
+        f"{name} {state}, variance {spectra[name].sum().item():.2g} in all" for name, state in states.items()))
 
 
-def bar_panels(table: Mapping[str, Mapping], widest: float, above: float) -> tuple[plt.Figure, dict[str, plt.Axes]]:
-    """A panel from 0 to `widest` for each quantity of a table, its rows from the top; `above`: inches for titles."""
+def bar_panels(table: Mapping[str, Mapping], lowest: float, widest: float,
+               above: float) -> tuple[plt.Figure, dict[str, plt.Axes]]:
+    """A panel for each quantity of a table, its rows from the top: from `lowest`, if below 0, to `widest`.
+
+    `above`: inches for titles.
+    """
     quantities = list(next(iter(table.values())))
     figure, axes = plt.subplots(1, len(quantities), figsize=(10, 0.42 * len(table) + above), layout="constrained",
                                 sharey=True)
     axes[0].invert_yaxis()
     for ax, quantity in zip(axes, quantities, strict=True):
-        ax.set(xlim=(0, widest), xticks=(0, 0.5, 1), title=quantity)
+        ax.set(xlim=(lowest - 0.05 if lowest < 0 else 0, widest), title=quantity)
+        ax.locator_params(axis="x", nbins=3)
+        ax.axvline(0, color="black", linewidth=0.8)
+        ax.spines["left"].set_visible(False)
+        ax.tick_params(axis="y", length=0)
         ax.title.set_size(11)
         ax.grid(axis="y", visible=False)
     return figure, dict(zip(quantities, axes, strict=True))
@@ -76,18 +86,17 @@ def bar_panels(table: Mapping[str, Mapping], widest: float, above: float) -> tup
 @styled
 def probes(table: Mapping[str, Mapping[str, Interval]], guesses: Mapping[str, float | None]) -> None:
     """A panel for each probe, a bar for each kind of features; guesses, by probe, belong to the last kind."""
-    figure, panels = bar_panels(table, 1.25, 1.6)
+    figure, panels = bar_panels(table, min(low for row in table.values() for _, low, _ in row.values()), 1.25, 1.6)
     for quantity, ax in panels.items():
         for i, (name, row) in enumerate(table.items()):
             value = row[quantity]
-            error = bounds(value) if value[0] > 0 else None  # what is worse than the mean has no bar
-            ax.barh(name, max(value[0], 0), xerr=error, color=LOOKS.get(name, COLORS["VICReg"]))
-            ax.text(max(value[2], 0) + 0.02, i, f"{round(value[0], 2) + 0.0:.2f}", va="center", fontsize=9)
+            ax.barh(name, value[0], xerr=bounds(value), color=LOOKS.get(name, COLORS["VICReg"]))
+            ax.text(max(value[2], 0) + 0.02, i, f"{value[0]:z.2f}", va="center", fontsize=9)
         guess(ax, guesses.get(quantity), len(table) - 1)
         ax.set(title=quantity.replace(", ", ",\n"), xlabel="share of frames" if quantity == "digit" else "R²")
     headline(figure, "What a linear probe reads from z, in unseen handwriting")
     show(figure, "Bars with 95 % intervals. " + ". ".join(
-        f"{quantity}: " + ", ".join(f"{name} {row[quantity][0]:.2f}" for name, row in table.items())
+        f"{quantity}: " + ", ".join(f"{name} {row[quantity][0]:z.2f}" for name, row in table.items())
         for quantity in panels))
 
 
@@ -142,19 +151,19 @@ def horizon(errors: Mapping[str, Sequence[Interval]], my_guess: float | None) ->
 @styled
 def kept(table: Mapping[str, Mapping[str, float]], guesses: Mapping[str, float | None]) -> None:
     """How well the digit and the position are read from z, run by run, and which share of z moves within a clip."""
-    figure, panels = bar_panels(table, 1.2, 1.5)
+    figure, panels = bar_panels(table, min(value for row in table.values() for value in row.values()), 1.2, 1.5)
     for quantity, ax in panels.items():
         for i, (name, row) in enumerate(table.items()):
-            ax.barh(name, max(row[quantity], 0), color=COLORS["VICReg"], alpha=1 if i % 2 == 0 else 0.6)
-            ax.text(max(row[quantity], 0), i, f" {row[quantity]:.2f}", va="center", fontsize=9)
+            ax.barh(name, row[quantity], color=COLORS["VICReg"], alpha=1 if i % 2 == 0 else 0.6)
+            ax.text(max(row[quantity], 0) + 0.02, i, f"{row[quantity]:z.2f}", va="center", fontsize=9)
             if quantity == "position, R²":
                 guess(ax, guesses.get(name), i)
     where = {name: row["position, R²"] for name, row in table.items()}
-    headline(figure, f"Position survives grain that flickers (R² {where['flickering grain']:.2f}) better than grain "
-             f"that stays ({where['still grain']:.2f})" if where["flickering grain"] > where["still grain"] else
+    headline(figure, f"Position survives grain that flickers (R² {where['flickering grain']:z.2f}) better than grain "
+             f"that stays ({where['still grain']:z.2f})" if where["flickering grain"] > where["still grain"] else
              "Position does not suffer more from grain that stays")
     show(figure, "Bars. " + ". ".join(
-        f"{quantity}: " + ", ".join(f"{name} {row[quantity]:.2f}" for name, row in table.items())
+        f"{quantity}: " + ", ".join(f"{name} {row[quantity]:z.2f}" for name, row in table.items())
         for quantity in panels))
 
 
@@ -187,7 +196,10 @@ def sides(places: Mapping[str, Tensor], my_guess: Mapping[str, float | None]) ->
     for ax, (name, place) in zip(axes, places.items(), strict=True):
         ax.hist(array(place).clip(-1.95, 1.95), bins=np.linspace(-2, 2, 41), density=True,
                 color=PREDICTORS.get(name, "#000000"))
-        ax.set(xlabel="place between the futures", xticks=(-1, 0, 1), title=name)
+        count = len(place) // len(places["what happened"])
+        ax.set(xlabel="place between the futures", xticks=(-1, 0, 1),
+               title=name if name == "what happened" else f"{name}:\n{count} guess{'es' * (count > 1)} at each hit")
+        ax.title.set_size(11)
         guess(ax, my_guess.get(name), 0.1)
     axes[0].set(ylabel="density")
     share = {name: (place.abs() < 0.5).float().mean().item() for name, place in places.items()}
