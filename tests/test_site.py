@@ -1,6 +1,7 @@
 """The web site as its readers meet it: every page, on a wide screen and on a phone, with no network."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -98,7 +99,7 @@ def test_every_notebook_has_its_page_in_the_contents(site):
         assert f"notebooks/{path.stem}.html" in listed
 
 
-def test_no_link_within_the_site_leads_nowhere(site):
+def assert_no_dead_links(site):
     names = {path: {about.get("id") for _, about in elements(path)} for path in site.rglob("*.html")}
     for path in names:
         for _, about in elements(path, "a"):
@@ -108,6 +109,37 @@ def test_no_link_within_the_site_leads_nowhere(site):
             target = (path.parent / unquote(address.partition("?")[0])).resolve() if address else path
             assert target.is_file(), (path, address)
             assert not fragment or target not in names or unquote(fragment) in names[target], (path, address, fragment)
+
+
+def test_no_link_within_the_site_leads_nowhere(site):
+    assert_no_dead_links(site)
+
+
+def test_no_link_within_the_zip_leads_nowhere(site, tmp_path):
+    shutil.unpack_archive(site / "site.zip", tmp_path)
+    assert_no_dead_links(tmp_path / "site")
+    assert not list(tmp_path.rglob("*.zip"))
+
+
+def test_links_that_name_a_section_of_a_page_lead_to_it(site):
+    link = re.compile(r'<a class="reference internal" href="([^"#]+\.html)(#[^"]*)?">'
+                      r'<span class="std std-doc">(?:\d\db? · )?(.*?)</span></a>')
+    heading = re.compile(r'<h[23]>(.*?)<a class="headerlink" href="(#[^"]*)"')
+    checked = 0
+    for path in site.rglob("*.html"):
+        for file, fragment, name in link.findall(path.read_text(encoding="utf-8")):
+            page = (path.parent / unquote(file)).read_text(encoding="utf-8")
+            places = dict(heading.findall(page)) | {f"exercise {i}": f"#exercise-{i}" for i in (1, 2, 3)}
+            assert fragment == places.get(name, fragment), (path, name)
+            checked += name in places
+    assert checked > 100
+
+
+def test_every_deck_of_slides_is_on_the_site(site):
+    decks = sorted((ROOT / "docs" / "guide" / "slides").glob("*.md"))
+    listed = [about.get("href", "") for _, about in elements(site / "slides.html", "a")]
+    assert [link for link in listed if link.startswith("slides/")] == [f"slides/{deck.stem}.html" for deck in decks]
+    assert "../../slides.html" in [about.get("href") for _, about in elements(site / "docs/guide/index.html", "a")]
 
 
 def test_pages_load_nothing_from_elsewhere(site):
@@ -212,6 +244,26 @@ def test_the_toy_is_played_with_keys_alone(toy):
     toy.get_by_role("button", name="Start again").focus()
     toy.keyboard.press("Enter")
     assert "Step 0:" in toy.locator("#numbers").inner_text()
+
+
+def test_the_toy_stops_when_its_panel_is_full_and_goes_on_when_asked(toy):
+    for steps in (400, 800):
+        toy.evaluate(f"advance({steps} - 5 - net.steps)")
+        toy.get_by_role("button", name="Run").focus()
+        toy.keyboard.press("Enter")
+        toy.wait_for_function("!running")
+        assert f"Step {steps}:" in toy.locator("#numbers").inner_text()
+        assert toy.get_by_role("button", name="Run").is_visible()
+
+
+def test_whoever_wants_little_motion_sees_few_pictures_of_as_many_steps(site, browser):
+    with opened(browser, viewport=PHONE, reduced_motion="reduce") as reader:
+        reader.page.goto((site / "toy" / "collapse.html").as_uri())
+        reader.page.evaluate("drawn = 0; paint = (painted => (...all) => { drawn += 1; painted(...all); })(paint); 0")
+        reader.page.get_by_role("button", name="no regularizer").click()
+        reader.page.wait_for_function("net.steps === 400 && !running")
+        assert reader.page.evaluate("[drawn / 2, history.length]") == [9, 400]  # two panels: the start, and 8 more
+        assert not reader.wrong
 
 
 def test_a_step_with_every_term_takes_less_than_a_frame(toy):
