@@ -142,6 +142,21 @@ def test_every_deck_of_slides_is_on_the_site(site):
     assert "../../slides.html" in [about.get("href") for _, about in elements(site / "docs/guide/index.html", "a")]
 
 
+def test_next_and_previous_lead_through_all_pages_and_the_notebooks_in_their_order(site):
+    def beside(page, side):
+        links = [about["href"] for _, about in elements(page, "a") if side in about.get("class", "").split()]
+        return (page.parent / links[0]).resolve() if links else None
+
+    walked, page = [], (site / "index.html").resolve()
+    while page:
+        assert beside(page, "left-prev") == (walked[-1] if walked else None)
+        walked.append(page)
+        page = beside(page, "right-next")
+    assert [page.stem for page in walked if page.parent.name == "notebooks"] == [path.stem for path in PATHS]
+    alone = {site / "genindex.html", site / "search.html", *site.glob("toy/*"), *site.glob("slides/*")}
+    assert set(walked) == {page.resolve() for page in site.rglob("*.html") if "_static" not in page.parts} - alone
+
+
 def test_pages_load_nothing_from_elsewhere(site):
     for path in site.rglob("*.html"):
         for tag, about in elements(path):
