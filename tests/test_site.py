@@ -247,6 +247,12 @@ def test_without_a_regularizer_it_passes_through_a_collapse_of_scale(toy):
     assert toy.locator("#state[aria-live=polite] b").inner_text() == "scale collapse"
 
 
+def test_where_no_script_may_run_as_in_jupyterlab_the_toy_says_what_to_press(site, browser):
+    with opened(browser, viewport=PHONE, java_script_enabled=False) as reader:
+        reader.page.goto((site / "toy" / "collapse.html").as_uri())
+        assert reader.page.locator("noscript p").is_visible()
+
+
 def test_the_toy_is_played_with_keys_alone(toy):
     toy.get_by_role("button", name="One step").focus()
     toy.keyboard.press("Enter")
