@@ -16,7 +16,7 @@ from .data import Dataset
 from .encoders import Encoder, Normalize, ViT
 from .masks import sample_blocks
 from .models import build_projector
-from .optimizers import build_optimizer
+from .optimizers import build_optimizer, set_rate
 from .pixels import SIZE
 from .runtime import InputError, generator, keep_freed_memory, progress_bar, to_device
 from .teacher import averaged, follow
@@ -231,8 +231,7 @@ def fit_masked(
         pick, order = to_device(order[: c.batch_size], device), order[c.batch_size :]
         context, blocks = sample_blocks(model.side, g)
         target = torch.cat(blocks).unique()
-        for group in optimizer.param_groups:
-            group["lr"] = lr_at(step, steps, c.lr)
+        set_rate(optimizer, lr_at(step, steps, c.lr))
         momentum = c.momentum + (1 - c.momentum) * step / steps
         directions = None
         if c.hold == "sigreg" and c.lmbd:

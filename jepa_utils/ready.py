@@ -15,8 +15,10 @@ import platform
 import re
 import shutil
 import sys
+import sysconfig
 import tempfile
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 
 PYTHON = (3, 11)
@@ -73,14 +75,29 @@ def version(name: str) -> str:
         return ""
 
 
+def kept_by_the_system() -> bool:
+    """Whether pip refuses to install here, because the system manages this Python (PEP 668)."""
+    return sys.prefix == sys.base_prefix and Path(sysconfig.get_path("stdlib"), "EXTERNALLY-MANAGED").exists()
+
+
+def installing(what: str) -> str:
+    """What to call so that pip installs something: in an environment that is made first, where it has to be."""
+    where = f" in {PROJECT.parent}" if PROJECT.exists() else ""
+    if not kept_by_the_system():
+        return f"call{where}  {THIS} -m pip install {what}"
+    own = r".venv\Scripts\python" if platform.system() == "Windows" else ".venv/bin/python"
+    first = "" if find_spec("ensurepip") else "sudo apt install python3-venv , then  "  # apart on Debian and Ubuntu
+    return (f"the system keeps this Python to itself. Call{where}  {first}{THIS} -m venv .venv , then  "
+            f"{own} -m pip install {what} , and from then on  {own} -m jepa_utils.ready")
+
+
 def packages() -> str:
     """The versions of all packages, if they are there and new enough."""
     wanted = required()
     missing = [f"{name}>={least}" for name, least in wanted.items() if numbers(version(name)) < numbers(least)]
     if missing or not version("jepa-utils"):
-        what = 'e ".[notebooks]"' if PROJECT.exists() else "U " + " ".join(f'"{line}"' for line in missing)
-        where = f"  in {PROJECT.parent}" if PROJECT.exists() else ""
-        raise ToDo(f'{", ".join(missing) or "jepa-utils"}: call  {THIS} -m pip install -{what}{where}')
+        what = '-e ".[notebooks]"' if PROJECT.exists() else "-U " + " ".join(f'"{line}"' for line in missing)
+        raise ToDo(f'{", ".join(missing) or "jepa-utils"}: {installing(what)}')
     return f"{len(wanted)} as required, among them torch {version('torch')} and jupyterlab {version('jupyterlab')}"
 
 

@@ -2,7 +2,7 @@
 
     python scripts/build_site.py        into build/, or into the folder that is named
 
-The pages are those of docs/site, docs and notebooks. Nothing is fetched, neither here nor by the pages.
+The pages are those of docs/site, docs and notebooks, and the slides. Nothing is fetched, neither here nor by the pages.
 """
 
 import argparse
@@ -15,6 +15,7 @@ import tomllib
 from pathlib import Path
 
 import nbformat
+import slides
 
 ROOT = Path(__file__).resolve().parent.parent
 REPOSITORY = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["urls"]["repository"]
@@ -37,7 +38,9 @@ def linked(path: Path) -> str:
         if re.match(r"\w+:|#", link[1]):
             return link[0]
         target = (path.parent / link[1]).resolve().relative_to(ROOT).as_posix()
-        shown = re.match(r"docs/(?!.*slides/).*\.md|notebooks/.*\.ipynb|.*\.(png|gif)$", target)
+        if target.startswith("docs/guide/slides/"):
+            return "](/slides.md)"
+        shown = re.match(r"docs/.*\.md|notebooks/.*\.ipynb|.*\.(png|gif)$", target)
         return link[0] if shown else f"]({REPOSITORY}/blob/main/{target})"
 
     text = re.sub(r"```mermaid\n.*?```\n", "", path.read_text(encoding="utf-8"), flags=re.S)  # a script would draw it
@@ -63,6 +66,9 @@ def gather(source: Path) -> None:
         (source / folder).mkdir(parents=True)
     for path in (ROOT / "docs" / "site").glob("*.md"):
         shutil.copy(path, source)
+    with (source / "slides.md").open("a", encoding="utf-8") as page:
+        for deck in sorted(slides.DECKS.glob("*.md")):
+            page.write(f'- <a href="slides/{deck.stem}.html">{slides.title(deck)}</a>\n')
     for path in (ROOT / "notebooks").glob("[0-9]*.ipynb"):
         nbformat.write(for_the_web(nbformat.read(path, as_version=4)), source / "notebooks" / path.name)
     for path in [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "docs" / "guide").glob("*.md"),
@@ -77,10 +83,20 @@ def gather(source: Path) -> None:
 
 
 def accessible(page: str) -> str:
-    """What theme and reader leave out: names of buttons are what stands on them, and keys can scroll wide tables."""
+    """What theme and reader leave out: names of buttons are what stands on them, and keys scroll what is wide."""
     for name in ("Search", "Toggle hidden content"):
         page = re.sub(rf'(<(?:button class="btn search-button-field|summary)[^>]*?) aria-label="{name}"', r"\1", page)
-    return page.replace("<table ", '<table tabindex="0" ')
+    return re.sub(r'<(table |div class="math")', r'<\1 tabindex="0" ', page)
+
+
+def take_along(site: Path) -> None:
+    """site.zip beside the site, and a copy in it for readers; the front page in the zip does not offer it again."""
+    front = site / "index.html"
+    whole = front.read_text(encoding="utf-8")
+    front.write_text(re.sub(r'<p class="take-along">.*?</p>', "", whole, flags=re.S), encoding="utf-8")
+    packed = shutil.make_archive(str(site), "zip", site.parent, site.name)
+    front.write_text(whole, encoding="utf-8")
+    shutil.copy(packed, site)
 
 
 def main() -> None:
@@ -99,7 +115,8 @@ def main() -> None:
     for unused in site.rglob("*.map"):  # for debuggers of the theme: a quarter of the site
         unused.unlink()
     shutil.copytree(ROOT / "docs" / "toy", site / "toy")
-    shutil.copy(shutil.make_archive(str(site), "zip", folder, site.name), site)  # for readers to take along
+    slides.write(site / "slides")
+    take_along(site)
     print(f"{site / 'index.html'}\n{site}.zip")
 
 

@@ -5,10 +5,12 @@
 
 Students get no outputs, no solutions and no answers; stubs, checks, guesses and folded hints stay. Teachers get the
 solutions in the place of the stubs, with what the checks say of them, and the answers unfolded. Cells keep their ids.
+The page to play with, collapse.html, lies beside the notebooks of both, so that either folder can be handed on alone.
 """
 
 import argparse
 import re
+import shutil
 from copy import deepcopy
 from pathlib import Path
 
@@ -21,6 +23,7 @@ from run_series import NOTEBOOKS, chosen, clean
 FOLDED = re.compile(r"<details><summary>(.*?)</summary>\s*(.*?)\s*</details>", re.S)
 CODE = re.compile(r"```python\n(.*?)\n```\s*", re.S)
 BADGES = re.compile(r"^\[!\[Open in .*\n+", re.M)  # they open the committed notebook, which has the solutions
+TOY = "../docs/toy/collapse.html"  # as the notebooks link to it
 NEEDED = {"imports", "taught", "exercise", "check"}  # cells that suffice to run the checks
 AWAY = "*The {} is in the teacher's edition.*"
 
@@ -30,8 +33,13 @@ def student(notebook: NotebookNode) -> NotebookNode:
     copy, _ = ClearOutputPreprocessor().preprocess(deepcopy(notebook), {})
     for cell in copy.cells:
         if cell.cell_type == "markdown":
-            cell.source = BADGES.sub("", FOLDED.sub(_taken_away, cell.source))
+            cell.source = alone(FOLDED.sub(_taken_away, cell.source))
     return copy
+
+
+def alone(source: str) -> str:
+    """Markdown without what leads out of an edition's folder: no badges, and the toy beside it."""
+    return BADGES.sub("", source).replace(TOY, Path(TOY).name)
 
 
 def _taken_away(folded: re.Match) -> str:
@@ -50,7 +58,7 @@ def teacher(notebook: NotebookNode) -> NotebookNode:
             if stub and "<details><summary>Solution" in cell.source and (code := CODE.search(cell.source)):
                 stub.source, stub = code[1], None
                 cell.source = cell.source.replace(code[0], "")
-            cell.source = BADGES.sub("", FOLDED.sub(r"**\1.** \2", cell.source))
+            cell.source = alone(FOLDED.sub(r"**\1.** \2", cell.source))
     return copy
 
 
@@ -79,6 +87,7 @@ def main() -> None:
         for name, edition in editions.items():
             (options.folder / name).mkdir(parents=True, exist_ok=True)
             nbformat.write(edition, options.folder / name / path.name)
+            shutil.copy(NOTEBOOKS / TOY, options.folder / name)
         print(f"{path.stem}: {' and '.join(editions)} in {options.folder}", flush=True)
 
 

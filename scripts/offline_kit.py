@@ -36,8 +36,7 @@ SYSTEMS = {
               ["macosx_14_0_arm64"]),
 }
 HERE = next((name for name, (about, _) in SYSTEMS.items() if about["platform_system"] == platform.system()), None)
-# What notebooks open of the repository.
-WITH_NOTEBOOKS = ("assets/results", "assets/search.jsonl", "assets/encoder_cifar10.pt", "docs/toy")
+WITH_NOTEBOOKS = ("assets", "docs/toy")  # what they open of the repository; no pictures
 
 
 def wanted(lock: Path, system: str, python: str, cpu: bool = False) -> list[str]:
@@ -72,10 +71,10 @@ def own_wheel(folder: Path, options: list[str]) -> None:
         pip("wheel", "--quiet", "--no-deps", "--wheel-dir", folder, *options, copy)
 
 
-def place(source: Path, target: Path) -> None:
-    """A copy of a file or a folder, without what running notebooks leaves there."""
+def place(source: Path, target: Path, *without: str) -> None:
+    """A copy of a file or a folder, without what running notebooks leaves there, and without further patterns."""
     if source.is_dir():
-        shutil.copytree(source, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns("runs", ".*", "*.html"))
+        shutil.copytree(source, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns("runs", ".*", *without))
     else:
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, target)
@@ -114,7 +113,7 @@ def main() -> None:
     own_wheel(kit / "wheels", options.pip)
     place(options.notebooks, kit / "notebooks")
     for name in WITH_NOTEBOOKS:
-        place(ROOT / name, kit / name)
+        place(ROOT / name, kit / name, "*.png", "*.gif", "*.svg")
     if options.cifar10:
         place(options.cifar10, kit / "data" / "cifar10.npz")
     place(KIT / "install.py", kit / "install.py")

@@ -18,7 +18,7 @@ import nbformat
 DECKS = Path(__file__).resolve().parent.parent / "docs" / "guide" / "slides"
 FIGURE = re.compile(r"^\[(.+)\]\((\S+\.ipynb)#([\w-]+)\)$", re.M)
 PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>
-<meta name="viewport" content="width=device-width"><style>
+<meta name="viewport" content="width=device-width, initial-scale=1"><link rel="icon" href="data:,"><style>
 @page {{ size: 320mm 180mm; margin: 0 }}
 body {{ margin: 0; font: 24px/1.4 sans-serif; color: #222 }}
 section {{ box-sizing: border-box; height: 100vh; padding: 4vh 6vw; overflow: hidden; break-after: page;
@@ -33,9 +33,17 @@ pre {{ background: #f4f4f4; padding: .5em; font-size: 20px }}
 aside {{ display: none; font-size: 18px; color: #555; border-top: 1px solid #ccc }}
 .notes aside {{ display: block }} .notes figure img {{ max-height: 45vh }}
 html {{ scroll-snap-type: y mandatory }}
-</style><body>{slides}<script>
+button {{ position: fixed; right: 1vw; bottom: 1vh; font-size: 14px }}
+@media (max-width: 40rem) {{  /* a phone: no slide has to fit the screen */
+  html {{ scroll-snap-type: none }} body {{ font-size: 18px }}
+  section {{ height: auto; overflow-x: auto; border-bottom: 1px solid #ccc }}
+}}
+@media print {{ button {{ display: none }} }}
+</style><body><main>{slides}</main><button aria-pressed="false" title="key N">Notes</button><script>
+const button = document.querySelector("button");
+button.onclick = () => button.setAttribute("aria-pressed", document.body.classList.toggle("notes"));
 addEventListener("keydown", event => {{
-  if (event.key === "n") document.body.classList.toggle("notes");
+  if (event.key === "n") button.click();
   const step = {{ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1}}[event.key];
   if (step) {{ event.preventDefault(); scrollBy(0, step * innerHeight); }}
 }});</script></html>
@@ -67,21 +75,30 @@ def slide(text: str, folder: Path) -> str:
     return f"<section>{''.join(blocks)}</section>"
 
 
+def title(deck: Path) -> str:
+    """What a deck is called on its first line."""
+    return escape(deck.read_text(encoding="utf-8").splitlines()[0].strip("# "))
+
+
 def page(deck: Path) -> str:
     """A deck as one page of HTML that needs nothing else."""
-    text = deck.read_text(encoding="utf-8")
-    slides = "\n".join(slide(part, deck.parent) for part in text.split("\n---\n"))
-    return PAGE.format(title=escape(text.splitlines()[0].strip("# ")), slides=slides)
+    slides = "\n".join(slide(part, deck.parent) for part in deck.read_text(encoding="utf-8").split("\n---\n"))
+    return PAGE.format(title=title(deck), slides=slides)
+
+
+def write(folder: Path) -> list[Path]:
+    """The page of each deck, in a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    pages = {folder / f"{deck.stem}.html": page(deck) for deck in sorted(DECKS.glob("*.md"))}
+    for path, text in pages.items():
+        path.write_text(text, encoding="utf-8")
+    return list(pages)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", nargs="?", default="build", type=Path)
-    folder = parser.parse_args().folder / "slides"
-    folder.mkdir(parents=True, exist_ok=True)
-    for deck in sorted(DECKS.glob("*.md")):
-        (folder / f"{deck.stem}.html").write_text(page(deck), encoding="utf-8")
-        print(folder / f"{deck.stem}.html", flush=True)
+    print(*write(parser.parse_args().folder / "slides"), sep="\n")
 
 
 if __name__ == "__main__":

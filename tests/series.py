@@ -18,6 +18,13 @@ def tagged(notebook, tag):
     return [cell.source for cell in notebook.cells if tag in cell.metadata.get("tags", [])]
 
 
+def dead_links(path):
+    """What a notebook links to in its own neighbourhood, and what is not there."""
+    prose = "\n".join(cell.source for cell in read(path).cells if cell.cell_type == "markdown")
+    links = re.findall(r"\]\((?!\w+:|#)([^()\s#]+)", prose)
+    return [link for link in links if not (path.parent / link).is_file()]
+
+
 def solutions(notebook):
     """Code blocks of the folded solutions, one per exercise with a stub."""
     folded = [cell.source for cell in notebook.cells

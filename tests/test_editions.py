@@ -2,11 +2,12 @@
 
 import importlib
 import re
+import sys
 
 import nbformat
 import pytest
 from conftest import ROOT
-from series import PATHS, namespace, read, solutions, tagged
+from series import PATHS, dead_links, namespace, read, solutions, tagged
 
 every_notebook = pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
 
@@ -52,6 +53,17 @@ def test_students_keep_stubs_checks_and_room_for_guesses(path, editions):
     edition = editions.student(notebook)
     for tag in ("bootstrap", "imports", "taught", "guess", "exercise", "check", "claims"):
         assert tagged(edition, tag) == tagged(notebook, tag)
+
+
+def test_no_relative_link_of_an_edition_is_dead(editions, monkeypatch, tmp_path):
+    monkeypatch.setattr(editions, "run", lambda notebook, everything: notebook)
+    monkeypatch.setattr(sys, "argv", ["editions.py", str(tmp_path)])
+    editions.main()
+    made = list(tmp_path.glob("*/*.ipynb"))
+    assert len(made) == 2 * len(PATHS)
+    for path in made:
+        assert not dead_links(path), path
+        assert "](.." not in prose(read(path))  # each folder can be handed on alone
 
 
 @pytest.mark.slow

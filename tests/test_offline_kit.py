@@ -14,6 +14,7 @@ import zipfile
 import pytest
 from conftest import ROOT
 from packaging.requirements import Requirement
+from series import dead_links
 
 from jepa_utils import ready
 
@@ -95,7 +96,9 @@ def test_a_kit_is_gathered_and_gathered_again_for_another_python(tmp_path):
     assert (made / "data" / "cifar10.npz").read_bytes() == b"pixels"
     assert {path.name for path in (made / "notebooks").iterdir()} == {
         path.name for path in (ROOT / "notebooks").glob("*.ipynb")}
-    assert (made / "assets" / "search.jsonl").exists()
+    opened = [path for path in (ROOT / "assets").rglob("*.*") if path.suffix in (".json", ".jsonl", ".pt")]
+    assert [path for path in opened if not (made / path.relative_to(ROOT)).exists()] == []
+    assert [path for path in made.glob("notebooks/*.ipynb") if dead_links(path)] == []
     assert (made / "install.py").exists()
 
 

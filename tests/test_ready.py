@@ -99,6 +99,23 @@ def test_old_and_missing_packages_are_named_with_the_command_that_installs_them(
         ready.packages()
 
 
+@pytest.mark.parametrize(("system", "own"), [("Linux", ".venv/bin/python"), ("Darwin", ".venv/bin/python"),
+                                             ("Windows", r".venv\Scripts\python")])
+def test_where_the_system_keeps_its_python_an_environment_is_made_first(system, own, monkeypatch, tmp_path):
+    monkeypatch.setattr(ready.platform, "system", lambda: system)
+    monkeypatch.setattr(ready.sysconfig, "get_path", lambda name: str(tmp_path))
+    monkeypatch.setattr(ready.sys, "base_prefix", sys.prefix)
+    assert " -m venv " not in ready.installing("tqdm")
+    (tmp_path / "EXTERNALLY-MANAGED").touch()
+    made, installed, called = ready.installing("tqdm").split(" , ")
+    assert made.endswith(f"  {ready.THIS} -m venv .venv")
+    assert (installed, called) == (f"then  {own} -m pip install tqdm", f"and from then on  {own} -m jepa_utils.ready")
+    monkeypatch.setattr(ready, "find_spec", lambda name: None)
+    assert "  sudo apt install python3-venv , then  " in ready.installing("tqdm")
+    monkeypatch.setattr(ready.sys, "base_prefix", "elsewhere")  # in an environment pip installs
+    assert " -m venv " not in ready.installing("tqdm")
+
+
 def test_little_memory_and_a_full_disk_are_noticed(monkeypatch):
     monkeypatch.setattr(ready, "_memory_bytes", lambda: 2 * 10**9)
     with pytest.raises(ready.ToDo, match=r"^2\.0 GB, and 4 are needed"):

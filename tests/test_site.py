@@ -1,6 +1,7 @@
 """The web site as its readers meet it: every page, on a wide screen and on a phone, with no network."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -98,7 +99,7 @@ def test_every_notebook_has_its_page_in_the_contents(site):
         assert f"notebooks/{path.stem}.html" in listed
 
 
-def test_no_link_within_the_site_leads_nowhere(site):
+def assert_no_dead_links(site):
     names = {path: {about.get("id") for _, about in elements(path)} for path in site.rglob("*.html")}
     for path in names:
         for _, about in elements(path, "a"):
@@ -108,6 +109,52 @@ def test_no_link_within_the_site_leads_nowhere(site):
             target = (path.parent / unquote(address.partition("?")[0])).resolve() if address else path
             assert target.is_file(), (path, address)
             assert not fragment or target not in names or unquote(fragment) in names[target], (path, address, fragment)
+
+
+def test_no_link_within_the_site_leads_nowhere(site):
+    assert_no_dead_links(site)
+
+
+def test_no_link_within_the_zip_leads_nowhere(site, tmp_path):
+    shutil.unpack_archive(site / "site.zip", tmp_path)
+    assert_no_dead_links(tmp_path / "site")
+    assert not list(tmp_path.rglob("*.zip"))
+
+
+def test_links_that_name_a_section_of_a_page_lead_to_it(site):
+    link = re.compile(r'<a class="reference internal" href="([^"#]+\.html)(#[^"]*)?">'
+                      r'<span class="std std-doc">(?:\d\db? · )?(.*?)</span></a>')
+    heading = re.compile(r'<h[23]>(.*?)<a class="headerlink" href="(#[^"]*)"')
+    checked = 0
+    for path in site.rglob("*.html"):
+        for file, fragment, name in link.findall(path.read_text(encoding="utf-8")):
+            page = (path.parent / unquote(file)).read_text(encoding="utf-8")
+            places = dict(heading.findall(page)) | {f"exercise {i}": f"#exercise-{i}" for i in (1, 2, 3)}
+            assert fragment == places.get(name, fragment), (path, name)
+            checked += name in places
+    assert checked > 100
+
+
+def test_every_deck_of_slides_is_on_the_site(site):
+    decks = sorted((ROOT / "docs" / "guide" / "slides").glob("*.md"))
+    listed = [about.get("href", "") for _, about in elements(site / "slides.html", "a")]
+    assert [link for link in listed if link.startswith("slides/")] == [f"slides/{deck.stem}.html" for deck in decks]
+    assert "../../slides.html" in [about.get("href") for _, about in elements(site / "docs/guide/index.html", "a")]
+
+
+def test_next_and_previous_lead_through_all_pages_and_the_notebooks_in_their_order(site):
+    def beside(page, side):
+        links = [about["href"] for _, about in elements(page, "a") if side in about.get("class", "").split()]
+        return (page.parent / links[0]).resolve() if links else None
+
+    walked, page = [], (site / "index.html").resolve()
+    while page:
+        assert beside(page, "left-prev") == (walked[-1] if walked else None)
+        walked.append(page)
+        page = beside(page, "right-next")
+    assert [page.stem for page in walked if page.parent.name == "notebooks"] == [path.stem for path in PATHS]
+    alone = {site / "genindex.html", site / "search.html", *site.glob("toy/*"), *site.glob("slides/*")}
+    assert set(walked) == {page.resolve() for page in site.rglob("*.html") if "_static" not in page.parts} - alone
 
 
 def test_pages_load_nothing_from_elsewhere(site):
@@ -200,6 +247,12 @@ def test_without_a_regularizer_it_passes_through_a_collapse_of_scale(toy):
     assert toy.locator("#state[aria-live=polite] b").inner_text() == "scale collapse"
 
 
+def test_where_no_script_may_run_as_in_jupyterlab_the_toy_says_what_to_press(site, browser):
+    with opened(browser, viewport=PHONE, java_script_enabled=False) as reader:
+        reader.page.goto((site / "toy" / "collapse.html").as_uri())
+        assert reader.page.locator("noscript p").is_visible()
+
+
 def test_the_toy_is_played_with_keys_alone(toy):
     toy.get_by_role("button", name="One step").focus()
     toy.keyboard.press("Enter")
@@ -212,6 +265,26 @@ def test_the_toy_is_played_with_keys_alone(toy):
     toy.get_by_role("button", name="Start again").focus()
     toy.keyboard.press("Enter")
     assert "Step 0:" in toy.locator("#numbers").inner_text()
+
+
+def test_the_toy_stops_when_its_panel_is_full_and_goes_on_when_asked(toy):
+    for steps in (400, 800):
+        toy.evaluate(f"advance({steps} - 5 - net.steps)")
+        toy.get_by_role("button", name="Run").focus()
+        toy.keyboard.press("Enter")
+        toy.wait_for_function("!running")
+        assert f"Step {steps}:" in toy.locator("#numbers").inner_text()
+        assert toy.get_by_role("button", name="Run").is_visible()
+
+
+def test_whoever_wants_little_motion_sees_few_pictures_of_as_many_steps(site, browser):
+    with opened(browser, viewport=PHONE, reduced_motion="reduce") as reader:
+        reader.page.goto((site / "toy" / "collapse.html").as_uri())
+        reader.page.evaluate("drawn = 0; paint = (painted => (...all) => { drawn += 1; painted(...all); })(paint); 0")
+        reader.page.get_by_role("button", name="no regularizer").click()
+        reader.page.wait_for_function("net.steps === 400 && !running")
+        assert reader.page.evaluate("[drawn / 2, history.length]") == [9, 400]  # two panels: the start, and 8 more
+        assert not reader.wrong
 
 
 def test_a_step_with_every_term_takes_less_than_a_frame(toy):

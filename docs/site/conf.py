@@ -1,5 +1,7 @@
 """Settings of the web site, whose pages scripts/build_site.py gathers in one folder."""
 
+import posixpath
+import re
 import subprocess
 import tomllib
 from pathlib import Path
@@ -69,6 +71,24 @@ def alternative_texts(app, doctree) -> None:
         image["alt"], image["scale"] = text, 100  # Sphinx links what has a scale to the file
 
 
+def name_exercises(app, doctree) -> None:
+    """A place to lead to for each exercise, whose number stands in bold: exercise-1."""
+    for title in doctree.findall(nodes.strong):
+        if number := re.match(r"(\d) · ", title.astext()):
+            title["ids"].append(f"exercise-{number[1]}")
+
+
+def to_sections(app, doctree, docname) -> None:
+    """Links that are called what a section of another page is called, as `03 · Name it`, lead to that section."""
+    for link in doctree.findall(nodes.reference):
+        page = posixpath.normpath(posixpath.join(posixpath.dirname(docname), link.get("refuri", "")))
+        if (contents := app.env.tocs.get(page.removesuffix(".html"))) is None:
+            continue
+        places = {entry.astext(): entry["anchorname"] for entry in contents.findall(nodes.reference)}
+        places |= {f"exercise {number}": f"#exercise-{number}" for number in (1, 2, 3)}
+        link["refuri"] += places.get(re.sub(r"^\d\db? · ", "", link.astext()), "")
+
+
 def mathml(self, node, display: str = "inline") -> None:
     """Equations as MathML, which browsers set without a script."""
     tex = node.astext()
@@ -99,4 +119,6 @@ def page_links(app, pagename, templatename, context, doctree) -> None:
 def setup(app) -> None:
     app.add_html_math_renderer("mathml", (mathml, None), (mathml_block, None))
     app.connect("doctree-read", alternative_texts)
+    app.connect("doctree-read", name_exercises)
+    app.connect("doctree-resolved", to_sections)
     app.connect("html-page-context", page_links)
