@@ -102,7 +102,7 @@ def main() -> None:
             "hardware": f"{machine['hardware']}, {machine['threads']} threads, {machine['precision']}",
             "note": options.note, "rows": rows}
     for name, train in {
-        "I-JEPA": lambda: masked_encoder(replace(CONFIG, seed=seed), images, options.minutes),
+        "I-JEPA, centred": lambda: masked_encoder(replace(CONFIG, seed=seed), images, options.minutes),
         "masks with SIGReg": lambda: masked_encoder(replace(CONFIG, hold="sigreg", seed=seed), images, options.minutes),
         "VICReg, WhiteNet": lambda: joint_encoder("whitenet-vicreg", images, options.minutes, seed),
     }.items():

@@ -73,7 +73,8 @@ def training(runs: Mapping[str, tuple[Sequence[Mapping[str, float]], Sequence[fl
         axes[2].errorbar(steps, [look["probe"] for look in looks], [look["error"] for look in looks], fmt="o-", **style)
         for look in looks:
             if look["explained"] < -1:
-                axes[1].text(look["step"], 0.17 * i - 1.02, f" ↓ {look['explained']:.2f}", va="bottom", fontsize=9)
+                low = f" ↓ {look['explained']:.2f}"
+                axes[1].text(look["step"], 0.17 * i - 1.02, low, va="bottom", fontsize=9, **style)
         first, last = looks[0], looks[-1]
         told.append(f"{name}: the loss goes from {loss[0]:.2f} to {np.mean(loss[-20:]):.2f}; R² from "
                     f"{first['explained']:.2f} to {last['explained']:.2f}; the probe from {first['probe']:.1f} to "
@@ -112,8 +113,8 @@ def parts(found: Mapping[str, Mapping[str, tuple[float, float]]], my_guess: Mapp
         ax.margins(y=0.15)
     if len(found) > 1:
         axes[0].legend(fontsize=9)
-    headline(figure, "Common to the whole image: " + ", ".join(
-        f"{kinds['common'][0]:.0f} % of what {name} has to guess" for name, kinds in found.items()))
+    headline(figure, "Common to the whole image: " + "; ".join(
+        f"{name} {kinds['common'][0]:.0f} %" for name, kinds in found.items()) + " of the variance")
     show(figure, "Bars. " + " ".join(f"{name}: " + "; ".join(
         f"{kind} {share:.0f} percent of the variance, R² {r2:.2f}" for kind, (share, r2) in kinds.items()) + "."
         for name, kinds in found.items()))
@@ -142,7 +143,8 @@ def places(by_distance: Mapping[str, Mapping[float, float]], by_detail: Mapping[
     right.set_title("By what is in the hidden patch")
     left.legend(fontsize=9)
     show(figure, "Explained share of the variance. " + " ".join(
-        f"{name}: " + ", ".join(f"{share:.2f} at distance {far:.1f}" for far, share in shares.items())
+        f"{name}: " + ", ".join(f"{share:.2f} at distance {far:.1f}" + " and more" * (far >= 2)
+                           for far, share in shares.items())
         + "; " + ", ".join(f"{kind} {share:.2f}" for kind, share in by_detail[name].items()) + "."
         for name, shares in by_distance.items()))
 
@@ -177,9 +179,11 @@ def collapse(losses: Mapping[str, Sequence[float]], spectra: Mapping[str, Tensor
         left.semilogy(np.arange(1, len(values) + 1), np.maximum(values, 1e-9), **line)
         eigvals = array(spectra[name]).clip(1e-10)
         right.semilogy(np.arange(1, len(eigvals) + 1), eigvals, label=f"{name}: {states[name]}", **line)
-    left.set(xlabel="step", ylabel="prediction term", title="The lower the loss ...")
+    lowest = min(losses, key=lambda name: losses[name][-1])
+    emptiest = min(spectra, key=lambda name: float(spectra[name].sum()))
+    left.set(xlabel="step", ylabel="prediction term", title=f"Lowest loss: {lowest}")
     right.set(xlabel="principal axis of the targets", ylabel="variance along it",
-              title="... the less there is to predict")
+              title=f"Least to predict: {emptiest}")
     figure.legend(*right.get_legend_handles_labels(), fontsize=9, ncols=2, loc="outside lower center")
     show(figure, "Prediction term against step, and spectra of the targets, on log axes. " + "; ".join(
         f"{name}: last loss {values[-1]:.2g}, widest axis {float(array(spectra[name])[0]):.2g}, {states[name]}"

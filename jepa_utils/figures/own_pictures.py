@@ -125,7 +125,7 @@ def thumbnails(planes: dict[str, Tensor], images: Tensor, zoom: float = 0.55) ->
         ax.set(xticks=[], yticks=[], title=name)
         ax.grid(visible=False)
     figure.draw_without_rendering()  # from now on it is known where in the figure a point lies
-    side, said = 32 * zoom * figure.dpi / 72, []  # of a thumbnail, in the figure's pixels
+    side, said = 1.3 * 32 * zoom * figure.dpi / 72, []  # of a thumbnail and some air, in the figure's pixels
     for ax, (name, plane) in zip(axes[0], planes.items(), strict=True):
         places, shown = ax.transData.transform(array(plane)), []
         for i, place in enumerate(places):
