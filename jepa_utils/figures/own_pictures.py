@@ -127,7 +127,8 @@ def thumbnails(planes: dict[str, Tensor], images: Tensor, zoom: float = 0.55) ->
     figure.draw_without_rendering()  # from now on it is known where in the figure a point lies
     side, said = 1.3 * 32 * zoom * figure.dpi / 72, []  # of a thumbnail and some air, in the figure's pixels
     for ax, (name, plane) in zip(axes[0], planes.items(), strict=True):
-        places, shown = ax.transData.transform(array(plane)), []
+        shown: list[int] = []
+        places = ax.transData.transform(array(plane))
         for i, place in enumerate(places):
             if (abs(places[shown] - place).max(axis=1) >= side).all():
                 shown.append(i)
