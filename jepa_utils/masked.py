@@ -32,7 +32,7 @@ class MaskedConfig:
     """Model, loss and optimisation of one masked training. Raises InputError for what cannot be used."""
 
     hold: str = "teacher"  # what keeps the targets from collapsing: an averaged teacher, sigreg, or nothing
-    over: str = "tokens"  # targets get mean 0 and variance 1 over the features of a token, or the tokens of an image
+    over: str = "tokens"  # not sigreg: targets get mean 0 and variance 1 over a token's features or an image's tokens
     patch_size: int = 4  # side of a patch, in pixels
     width: int = 96  # of the encoder's tokens, F
     depth: int = 3  # blocks of the encoder

@@ -91,23 +91,29 @@ def training(runs: Mapping[str, tuple[Sequence[Mapping[str, float]], Sequence[fl
     show(figure, "Three panels over training. " + " ".join(told))
 
 
+def grouped(ax: plt.Axes, table: Mapping[str, Mapping[str, float]], digits: int) -> None:
+    """A group of bars for each kind of value, in it one for each method, with its value above."""
+    for i, (name, values) in enumerate(table.items()):
+        at = np.arange(len(values)) + 0.4 * (i - (len(table) - 1) / 2)
+        ax.bar(at, list(values.values()), 0.36, color=METHODS[name])
+        for x, value in zip(at, values.values(), strict=True):
+            ax.text(x, max(value, 0), f"{value:.{digits}f}", ha="center", va="bottom", fontsize=9)
+    ax.set_xticks(range(len(values)), list(values))
+    ax.grid(axis="x", visible=False)
+
+
 @styled
 def parts(found: Mapping[str, Mapping[str, tuple[float, float]]], my_guess: Mapping[str, float | None]) -> None:
     """Of each model, and each part of its targets: the share of their variance, percent, and R² of the guesses."""
     figure, axes = plt.subplots(1, 2, figsize=(9, 3.0), layout="constrained")
     for ax, column, label in zip(axes, (0, 1), ("share of the targets' variance, %", "of that, explained: R²"),
                                  strict=True):
-        for i, (name, kinds) in enumerate(found.items()):
-            values = [kind[column] for kind in kinds.values()]
-            at = np.arange(len(values)) + 0.4 * (i - (len(found) - 1) / 2)
-            ax.bar(at, np.nan_to_num(values), 0.36, color=METHODS[name], label=name)
-            for x, value in zip(at, values, strict=True):
-                text = "none" if np.isnan(value) else f"{value:.2f}" if column else f"{value:.0f}"
-                ax.text(x, max(np.nan_to_num(value), 0), text, ha="center", va="bottom", fontsize=9)
-        for x, kind in enumerate(kinds):
+        grouped(ax, {name: {kind: pair[column] for kind, pair in kinds.items()} for name, kinds in found.items()},
+                2 * column)
+        for group, name in zip(ax.containers, found, strict=True):
+            group.set_label(name)
+        for x, kind in enumerate(next(iter(found.values()))):
             guess(ax, x, my_guess.get(f"{('share', 'R²')[column]} {kind}"))
-        ax.set_xticks(range(len(kinds)), list(kinds))
-        ax.grid(axis="x", visible=False)
         ax.axhline(0, color="gray", linewidth=1)
         ax.set_title(label)
         ax.margins(y=0.15)
@@ -125,19 +131,13 @@ def places(by_distance: Mapping[str, Mapping[float, float]], by_detail: Mapping[
            my_guess: Mapping[str, float | None]) -> None:
     """Explained share against the distance to the context, and by how much there is to see in a patch."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained", sharey=True)
-    for i, (name, shares) in enumerate(by_distance.items()):
+    for name, shares in by_distance.items():
         left.plot(list(shares), list(shares.values()), "o-", color=METHODS[name], label=name)
-        kinds = by_detail[name]
-        at = np.arange(len(kinds)) + 0.4 * (i - (len(by_distance) - 1) / 2)
-        right.bar(at, list(kinds.values()), 0.36, color=METHODS[name])
-        for x, value in zip(at, kinds.values(), strict=True):
-            right.text(x, max(value, 0), f"{value:.2f}", ha="center", va="bottom", fontsize=9)
-    for x, kind in enumerate(kinds):
+    grouped(right, by_detail, 2)
+    for x, kind in enumerate(next(iter(by_detail.values()))):
         guess(right, x, my_guess.get(kind))
     for ax in (left, right):
         ax.axhline(0, color="gray", linestyle=":")
-    right.set_xticks(range(len(kinds)), list(kinds))
-    right.grid(axis="x", visible=False)
     left.set(xlabel="patches to the nearest one that is seen", ylabel="explained share, R²",
              title="By distance from the context")
     right.set_title("By what is in the hidden patch")
