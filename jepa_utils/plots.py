@@ -3,7 +3,7 @@
 import base64
 import io
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from html import escape
 from typing import Any, ParamSpec, TypeVar
@@ -144,6 +144,30 @@ def spectrum(ax: plt.Axes, spectra: dict[str, Tensor], title: str = "") -> None:
         ax.semilogy(np.arange(1, len(values) + 1), np.maximum(values, 1e-12), label=name, color=COLORS.get(name))
     ax.set(xlabel="principal axis, from the widest", ylabel="variance along it", title=title)
     ax.legend()
+
+
+@styled
+def terms_and_spectra(terms: Mapping[str, Sequence[float]], spectra: Mapping[str, Tensor], states: Mapping[str, str],
+                      looks: Mapping[str, tuple[str, str]], cloud: str) -> None:
+    """The prediction term of each run, step by step, and the spectrum (D,) of its cloud at the end, on log axes.
+
+    `states`: what `collapse_report` calls each cloud; `looks`: a colour and a line style; `cloud`: what it is made of.
+    """
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.7), layout="constrained")
+    for name, values in terms.items():
+        color, style = looks[name]
+        left.semilogy(np.arange(1, len(values) + 1), np.maximum(values, 1e-9), style, color=color)
+        eigvals = array(spectra[name]).clip(1e-12)
+        right.semilogy(np.arange(1, len(eigvals) + 1), eigvals, style, color=color, label=f"{name}: {states[name]}")
+    lowest = min(terms, key=lambda name: terms[name][-1])
+    emptiest = min(spectra, key=lambda name: float(spectra[name].sum()))
+    left.set(xlabel="step", ylabel="prediction term", title=f"Lowest prediction term: {lowest}")
+    right.set(xlabel=f"principal axis of {cloud}, from the widest", ylabel="variance along it",
+              title=f"Least variance of {cloud}: {emptiest}")
+    figure.legend(fontsize=9, loc="outside lower center", ncols=2)
+    show(figure, f"Left: the prediction term over training. Right: spectra of {cloud}. Both on log axes. " + "; ".join(
+        f"{name}: last term {values[-1]:.2g}, variance {float(spectra[name].sum()):.2g} in all, {states[name]}"
+        for name, values in terms.items()))
 
 
 def guess(ax: plt.Axes, x: float | None, y: float | None) -> None:

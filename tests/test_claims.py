@@ -1,5 +1,6 @@
 """What a notebook claims of its run is printed with the answer, and collected from there at other seeds."""
 
+import json
 import sys
 
 import nbformat
@@ -29,3 +30,30 @@ def test_claims_are_read_back_from_an_executed_notebook(tmp_path):
     path = tmp_path / "one.ipynb"
     nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)]), path)
     assert check_claims.claims(run_series.execute(path)) == CLAIMS
+
+
+@pytest.fixture
+def count(tmp_path, monkeypatch):
+    """Counts the claims of a notebook at some seeds, on a machine, without running it; returns what is kept."""
+    kept = tmp_path / "claims.json"
+    monkeypatch.setattr(check_claims, "KEPT", kept)
+    monkeypatch.setattr(check_claims, "execute", lambda path: path)
+    monkeypatch.setenv("JEPA_SEED", "0")
+
+    def at(seeds, answers, hardware="one kind"):
+        monkeypatch.setattr(check_claims, "claims", lambda notebook: answers)
+        monkeypatch.setattr(check_claims, "environment", lambda: {"hardware": hardware})
+        monkeypatch.setattr(sys, "argv", ["check_claims.py", "--only", "03", "--seeds", *map(str, seeds)])
+        check_claims.main()
+        return json.loads(kept.read_text())["03_collapse"]
+    return at
+
+
+def test_a_later_seed_joins_the_earlier_ones_and_a_claim_no_longer_made_goes(count):
+    count([1], {"a": True, "old": True})
+    assert count([2, 3], {"a": False})["claims"] == {"a": {"1": True, "2": False, "3": False}}
+
+
+def test_answers_of_another_machine_are_not_mixed(count):
+    count([1], {"a": True})
+    assert count([2], {"a": True}, "another") == {"claims": {"a": {"2": True}}, "hardware": "another"}

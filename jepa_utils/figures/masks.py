@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
-from ..plots import COLORS, array, bars, beside, guess, headline, picture, plt, show, styled
+from ..plots import COLORS, array, bars, beside, guess, headline, picture, plt, show, styled, terms_and_spectra
 
 METHODS = {
     "raw pixels": COLORS["raw pixels"], "untrained ViT": COLORS["untrained"],
@@ -170,24 +170,10 @@ def maps(images: Tensor, similar: Mapping[str, Tensor]) -> None:
                      f"{name} {mean:.2f}" for name, mean in means.items()))
 
 
-@styled
-def collapse(losses: Mapping[str, Sequence[float]], spectra: Mapping[str, Tensor], states: Mapping[str, str]) -> None:
+def collapse(terms: Mapping[str, Sequence[float]], spectra: Mapping[str, Tensor], states: Mapping[str, str]) -> None:
     """The prediction term step by step, and the spectra of the targets at the end, with and without what holds."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.7), layout="constrained")
-    for name, values in losses.items():
-        line = {"color": METHODS[name], "linestyle": DASHES.get(name, "-")}
-        left.semilogy(np.arange(1, len(values) + 1), np.maximum(values, 1e-9), **line)
-        eigvals = array(spectra[name]).clip(1e-10)
-        right.semilogy(np.arange(1, len(eigvals) + 1), eigvals, label=f"{name}: {states[name]}", **line)
-    lowest = min(losses, key=lambda name: losses[name][-1])
-    emptiest = min(spectra, key=lambda name: float(spectra[name].sum()))
-    left.set(xlabel="step", ylabel="prediction term", title=f"Lowest loss: {lowest}")
-    right.set(xlabel="principal axis of the targets", ylabel="variance along it",
-              title=f"Least to predict: {emptiest}")
-    figure.legend(*right.get_legend_handles_labels(), fontsize=9, ncols=2, loc="outside lower center")
-    show(figure, "Prediction term against step, and spectra of the targets, on log axes. " + "; ".join(
-        f"{name}: last loss {values[-1]:.2g}, widest axis {float(array(spectra[name])[0]):.2g}, {states[name]}"
-        for name, values in losses.items()))
+    looks = {name: (METHODS[name], DASHES.get(name, "-")) for name in terms}
+    terms_and_spectra(terms, spectra, states, looks, "the targets")
 
 
 @styled

@@ -6,7 +6,7 @@ import numpy as np
 from torch import Tensor
 
 from ..moving_digits import HIGH, LOW
-from ..plots import COLORS, array, beside, frames, guess, headline, picture, plt, show, styled
+from ..plots import COLORS, array, beside, frames, guess, headline, picture, plt, show, styled, terms_and_spectra
 from ..video import Interval
 
 LOOKS = {"no regularizer": COLORS["collapsed"], "VICReg": COLORS["VICReg"], "SIGReg": COLORS["SIGReg"],
@@ -43,23 +43,10 @@ def clips(film: Tensor, positions: Tensor, hits: Tensor, labels: Sequence[str]) 
         for i, label in enumerate(labels)))
 
 
-@styled
-def collapse(logs: Mapping[str, Sequence[float]], spectra: Mapping[str, Tensor], states: Mapping[str, str]) -> None:
+def collapse(terms: Mapping[str, Sequence[float]], spectra: Mapping[str, Tensor], states: Mapping[str, str]) -> None:
     """The prediction term step by step, and the spectra of z of unseen clips."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
-    for (name, values), style in zip(logs.items(), ("-", "--", ":"), strict=True):
-        left.semilogy(range(1, len(values) + 1), np.maximum(values, 1e-9), style, color=LOOKS[name])
-        eigvals = array(spectra[name]).clip(1e-12)
-        right.semilogy(range(1, len(eigvals) + 1), eigvals, style, color=LOOKS[name], label=f"{name}: {states[name]}")
-    least = min(logs, key=lambda name: logs[name][-1])
-    smallest = min(spectra, key=lambda name: spectra[name].sum().item())
-    left.set(xlabel="step", ylabel="prediction term", title=f"Lowest prediction term: {least}")
-    right.set(xlabel="principal axis of z, from the widest", ylabel="variance along it",
-              title=f"Least variance of z: {smallest}")
-    figure.legend(fontsize=9, loc="outside lower center", ncols=len(logs))
-    show(figure, "Left: the prediction term over training, at the end " + ", ".join(
-        f"{values[-1]:.2g} with {name}" for name, values in logs.items()) + ". Right: spectra of z, " + ", ".join(
-        f"{name} {state}, variance {spectra[name].sum().item():.2g} in all" for name, state in states.items()))
+    looks = {name: (LOOKS[name], style) for name, style in zip(terms, ("-", "--", ":"), strict=True)}
+    terms_and_spectra(terms, spectra, states, looks, "z")
 
 
 def bar_panels(table: Mapping[str, Mapping], lowest: float, widest: float,
