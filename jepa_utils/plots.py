@@ -11,6 +11,7 @@ from typing import Any, ParamSpec, TypeVar
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure, SubFigure
+from matplotlib.patheffects import withStroke
 from PIL import Image
 from torch import Tensor
 
@@ -186,7 +187,9 @@ def bars(ax: plt.Axes, values: dict[str, float], xlabel: str, title: str = "",
     names = list(values)
     error = [errors.get(name, 0) for name in names] if errors else None
     colors = [COLORS.get(name.partition(",")[0], "#0072B2") for name in names]  # "untrained, wider" is black too
-    ax.barh(names, [values[n] for n in names], xerr=error, color=colors)
+    drawn = ax.barh(names, [values[n] for n in names], xerr=error, color=colors)
+    for line in drawn.errorbar.lines[2] if drawn.errorbar else ():
+        line.set_path_effects([withStroke(linewidth=3.5, foreground="white")])  # seen on black bars, too
     for i, name in enumerate(names):
         ax.text(values[name] + (errors or {}).get(name, 0), i, f" {values[name]:.1f}", va="center")
         guess(ax, (guesses or {}).get(name), i)

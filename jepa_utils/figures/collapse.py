@@ -93,7 +93,8 @@ def training(looks: list[dict], guesses: dict[str, float | None]) -> None:
         values = array(look["spectrum"]).clip(SMALLEST)
         middle.semilogy(range(1, len(values) + 1), values, color=plt.cm.viridis(0.9 * (1 - epoch / epochs[-1])),
                         label=label)
-    middle.set(xlabel="axis of z, from the longest", ylabel="variance", title=f"Std of z: divided by {shrunk:.0f}")
+    middle.set(xlabel="axis of z, from the longest", ylabel="variance",
+               title=f"Spectrum of z: its std fell {shrunk:.0f}-fold")
     middle.legend(fontsize=9)
     right.errorbar(epochs, probe, [look["error"] for look in looks], fmt="o-", color=color, markersize=4, capsize=3)
     right.axhline(probe[0], color=COLORS["untrained"], linestyle="--", linewidth=1)
@@ -120,15 +121,15 @@ def paired(rows: list[dict]) -> None:
                 ax.errorbar(row[name][j], i, xerr=row["error"][j] if name == "probe" else None, fmt="o", capsize=3,
                             color=COLORS[state], label=("untrained", "trained to agree")[j] if i == 0 else None)
         difference = torch.tensor([row[name][1] - row[name][0] for row in rows], dtype=torch.float64)
-        moved = "rises" if difference.mean() > 0 else "falls"
-        said.append(f"{moved} by {difference.mean().abs():.0f} ± {difference.std():.0f}")
+        moved, error = "rises" if difference.mean() > 0 else "falls", difference.std() / len(difference) ** 0.5
+        said.append(f"{moved} by {difference.mean().abs():.0f} ± {error:.0f}")
         ax.set(xlabel=unit, xlim=(0, 1.1 * max(max(row[name]) for row in rows)))
     axes[0].set(yticks=range(len(rows)), yticklabels=[f"seed {row['seed']}" for row in rows], ylim=(len(rows), -0.6),
                 title=f"The probe {said[0]} points")
     axes[1].set(title=f"The rank of z {said[1]}")
     axes[0].legend(ncol=2, loc="lower left", fontsize=10)
-    show(figure, f"Two dots a seed, untrained and trained to agree, joined by a line. By mean and std over "
-                 f"{len(rows)} seeds, the probe on h {said[0]} points and the effective rank of z {said[1]}")
+    show(figure, f"Two dots a seed, untrained and trained to agree, joined by a line. By mean and standard error "
+                 f"over {len(rows)} seeds, the probe on h {said[0]} points and the effective rank of z {said[1]}")
 
 
 @styled

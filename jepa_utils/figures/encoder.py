@@ -117,7 +117,7 @@ def along_the_way(results: dict[str, Tensor], ylabel: str, title: str, guesses: 
 @styled
 def partial(whole: Tensor, hidden: Tensor) -> None:
     """Images (N, C, H, W), and the same in other colours with half of their squares hidden."""
-    title = "The context has other colours than the target, and half of its squares"
+    title = "The context has other colours, and half of its squares are hidden"
     figure = image_grid([whole, hidden], ["target", "context"], title=title)
     show(figure, f"{len(whole)} images, and the same in other colours, half of their squares behind a flat one")
 

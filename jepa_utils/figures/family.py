@@ -84,7 +84,7 @@ def taken_out(panels: Mapping[str, Mapping[str, Tensor]], states: Mapping[str, M
         ax.set_ylabel("variance along it")
     parts = [(m, n) for m in states for n in states[m] if n != "whole"]
     fallen = sum("collapse" in states[m][n] for m, n in parts)
-    headline(figure, f"Of {len(parts)} removals, {fallen} have passed the threshold of a collapse")
+    headline(figure, f"Of {len(parts)} removals, {fallen} end beyond the threshold of a collapse")
     show(figure, "Spectra of z, a panel for each method. " + "; ".join(
         f"{method}, " + ", ".join(f"{name}: {state}" for name, state in line.items())
         for method, line in states.items()))

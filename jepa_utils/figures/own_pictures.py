@@ -74,12 +74,18 @@ def criterion(shares: dict[str, dict[str, tuple[float, float]]], choice: str) ->
 
 
 @styled
-def judged(found: dict[str, float], read: dict[str, list[float]], choice: str, guessed: str) -> None:
-    """What labels say of each recipe, a mark for each seed, against the share of its views that are found again."""
+def judged(found: dict[str, float], read: dict[str, list[float]], floor: dict[str, float], choice: str,
+           guessed: str) -> None:
+    """What labels say of each recipe, a mark for each seed, against the share of its views that are found again.
+
+    `floor`: what they say of features that no training has made, as horizontal lines.
+    """
     figure, ax = plt.subplots(figsize=(9, 3.8), layout="constrained")
     means = {name: sum(values) / len(values) for name, values in read.items()}
     best, *others = sorted(means, key=lambda name: -means[name])
     ax.axvline(50, color="#000000", linewidth=1, linestyle=":")
+    for name, percent in floor.items():
+        ax.axhline(percent, color=COLORS[name], linewidth=1, linestyle="--", label=f"{name}, {percent:.1f} %")
     for (name, values), marker in zip(read.items(), cycle("osD^vP")):
         line, = ax.plot([found[name]] * len(values), values, marker, alpha=0.7, markersize=7, label=name)
         ax.plot(found[name], means[name], "_", color=line.get_color(), markersize=18, markeredgewidth=2)
@@ -96,7 +102,8 @@ def judged(found: dict[str, float], read: dict[str, list[float]], choice: str, g
     ax.margins(x=0.1, y=0.15)
     ax.legend(fontsize=9, loc="center left", bbox_to_anchor=(1, 0.5), labelspacing=1.2)
     show(figure, f"{title}. {rule}. Views found and neighbours of the same class: " + "; ".join(
-        f"{name} {found[name]:.0f} and {means[name]:.1f} percent" for name in means))
+        f"{name} {found[name]:.0f} and {means[name]:.1f} percent" for name in means) + ". Lines: " + ", ".join(
+        f"{name} {percent:.1f} percent" for name, percent in floor.items()))
 
 
 @styled
@@ -179,6 +186,9 @@ def oddest(by_features: dict[str, Tensor], planted: dict[str, list[bool]]) -> No
     show(figure, "Rows of the oddest pictures. " + title)
 
 
+SCORES = {"copies": "planted among the most alike pairs, %", "odd ones": "ordinary pictures they beat, % (AUROC)"}
+
+
 @styled
 def scores(groups: dict[str, dict[str, tuple[float, float]]], guesses: dict[str, float | None]) -> None:
     """A panel of bars for each task: (value, standard error) by kind of features; the guess is about "yours"."""
@@ -186,7 +196,7 @@ def scores(groups: dict[str, dict[str, tuple[float, float]]], guesses: dict[str,
     said = []
     for ax, (task, results) in zip(axes[0], groups.items(), strict=True):
         values = {name: value for name, (value, _) in results.items()}
-        bars(ax, values, "%", task, {name: error for name, (_, error) in results.items()},
+        bars(ax, values, SCORES[task], task, {name: error for name, (_, error) in results.items()},
              {"yours": guesses.get(task)})
         for bar, name in zip(ax.patches, values, strict=False):
             bar.set_color(look(name)[0])

@@ -265,18 +265,24 @@ def nearest(values: Tensor, wanted: float) -> int:
 
 
 @styled
-def rescue(stds: dict[tuple[str, str], list[float]], percent: dict[tuple[str, str], float],
+def rescue(stds: dict[tuple[str, str], list[float]], percent: dict[tuple[str, str], float], lost: float,
            guesses: dict[str, float | None]) -> None:
-    """Scale of z by epoch and the probe in the end, by (start, loss): a collapsed encoder beside a fresh one."""
+    """Scale of z by epoch and the probe in the end, by (start, loss): a collapsed encoder beside a fresh one.
+
+    `lost`: the probe of the collapsed encoder, before it was rescued.
+    """
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.8), layout="constrained")
     names = list(dict.fromkeys(loss for _, loss in stds))
     for (start, loss), values in stds.items():
-        style = "-o" if start == "collapsed" else ":^"
+        rescued, row = start == "collapsed", names.index(loss)
+        style = "-o" if rescued else ":^"
         left.semilogy(values, style, color=LOSSES[loss], markersize=5, label=f"{loss}, {start}")
-        row = names.index(loss)
         right.plot(percent[start, loss], row, style[-1], markersize=10, color=LOSSES[loss],
-                   markerfacecolor=LOSSES[loss] if start == "collapsed" else "white")
-        right.text(percent[start, loss], row + (-0.17 if start == "collapsed" else 0.3), start, ha="center", fontsize=9)
+                   markerfacecolor=LOSSES[loss] if rescued else "white")
+        right.text(percent[start, loss], row + (-0.17 if rescued else 0.3), "rescued" if rescued else "fresh",
+                   ha="center", fontsize=9)
+    right.axvline(lost, color=COLORS["collapsed"], linestyle="--", linewidth=1)
+    right.text(lost, -0.47, " collapsed", color=COLORS["collapsed"], va="center", fontsize=9)
     for loss, value in guesses.items():
         guess(right, value, names.index(loss))
     left.set(xlabel="epochs with a regularizer", ylabel="standard deviation of z", title="z comes back")
@@ -284,10 +290,10 @@ def rescue(stds: dict[tuple[str, str], list[float]], percent: dict[tuple[str, st
     left.legend(fontsize=9)
     behind = mean(percent["fresh", loss] - percent["collapsed", loss] for loss in names)
     right.set(xlabel="linear probe, % of test images", yticks=range(len(names)), yticklabels=names,
-              ylim=(len(names) - 0.5, -0.6), title=f"Features: {abs(behind):.0f} points "
+              ylim=(len(names) - 0.5, -0.7), title=f"Features: on average {abs(behind):.0f} points\n"
               f"{'behind' if behind > 0 else 'ahead of'} a fresh start")
     right.margins(x=0.15)
-    show(figure, "Scale of z over epochs, and the probe in the end: " + "; ".join(
+    show(figure, f"Scale of z over epochs, and the probe in the end; collapsed, it had {lost:.1f}: " + "; ".join(
         f"{loss} from {start}, {values[0]:.2g} to {values[-1]:.2g}, {percent[start, loss]:.1f} percent"
         for (start, loss), values in stds.items()))
 

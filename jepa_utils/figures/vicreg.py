@@ -88,8 +88,8 @@ def ends(points: Mapping[str, Tensor], spreads: Mapping[str, float], correlation
 
 @styled
 def ablation(spectra: Mapping[str, Tensor], axes_needed: Mapping[str, int], probes: Mapping[str, float],
-             errors: Mapping[str, float], guesses: Mapping[str, float | None]) -> None:
-    """Spectra of z (D,) and probes of h of the runs with and without springs."""
+             errors: Mapping[str, float], untrained: float, guesses: Mapping[str, float | None]) -> None:
+    """Spectra of z (D,) and probes of h of the runs with and without springs; the untrained encoder's probe."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.7), layout="constrained", width_ratios=(3, 2))
     for name, style in zip(spectra, ("-", "-", "--", "-"), strict=True):
         values = array(spectra[name]).clip(1e-12)
@@ -97,6 +97,8 @@ def ablation(spectra: Mapping[str, Tensor], axes_needed: Mapping[str, int], prob
         right.barh(name, probes[name], xerr=errors[name], color=SPRINGS[name])
         right.text(probes[name] + errors[name], name, f" {probes[name]:.1f}", va="center")
         guess(right, guesses.get(name), list(spectra).index(name))
+    right.axvline(untrained, color=COLORS["untrained"], linestyle="--", linewidth=1)
+    right.text(untrained, -0.62, f" untrained {untrained:.1f}", va="center", fontsize=9)
     left.set(xlabel="principal axis of z, from the widest", ylabel="variance along it",
              title="Axes that hold 99 % of the variance:\n"
                    f"{axes_needed['variance only']} with variance only, {axes_needed['both']} with both")
@@ -104,10 +106,10 @@ def ablation(spectra: Mapping[str, Tensor], axes_needed: Mapping[str, int], prob
               title=f"\nBest features: {max(probes, key=lambda name: probes[name])}")
     left.legend(fontsize=9)
     right.xaxis.label.set_size(9)
-    right.invert_yaxis()
+    right.set_ylim(len(probes) - 0.5, -0.9)
     right.grid(axis="y", visible=False)
     right.margins(x=0.18)
-    show(figure, "Left: spectra of z. Right: linear probes. " + ", ".join(
+    show(figure, f"Left: spectra of z. Right: linear probes, untrained {untrained:.1f} %. " + ", ".join(
         f"{name}: 99 % of the variance on {axes_needed[name]} axes, probe {probes[name]:.1f} %" for name in spectra))
 
 

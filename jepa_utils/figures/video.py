@@ -156,13 +156,13 @@ def kept(table: Mapping[str, Mapping[str, float]], guesses: Mapping[str, float |
 
 @styled
 def events(errors: Mapping[str, Sequence[Interval]], price: float) -> None:
-    """Squared error of each predictor where no wall is hit, and where one is; the price of any single guess."""
+    """Squared error of each predictor where no wall is hit, and where one is; the price of a guess without the coin."""
     figure, ax = plt.subplots(figsize=(9, 0.75 * len(errors) + 1.2), layout="constrained")
     for i, (name, pair) in enumerate(errors.items()):
         for place, value, alpha, where in zip((i - 0.19, i + 0.19), pair, (0.45, 1), ("no hit", "hit"), strict=True):
             ax.barh(place, value[0], 0.36, xerr=bounds(value), color=PREDICTORS[name], alpha=alpha)
             ax.text(value[2], place, f" {value[0]:.3f}  {where}", va="center", fontsize=9)
-    ax.axvline(price, color="black", linestyle="--", linewidth=1, label="price of a single guess at hits")
+    ax.axvline(price, color="black", linestyle="--", linewidth=1, label="price of a single guess without the coin")
     ax.set_yticks(range(len(errors)), list(errors))
     ax.invert_yaxis()
     ax.margins(x=0.15)
@@ -173,7 +173,7 @@ def events(errors: Mapping[str, Sequence[Interval]], price: float) -> None:
     ax.legend(fontsize=9, loc="upper right")
     show(figure, "Squared errors with 95 % intervals, without a hit and at a hit: " + ", ".join(
         f"{name} {pair[0][0]:.3f} and {pair[1][0]:.3f}" for name, pair in errors.items())
-        + f". A dashed line at {price:.3f}, the price of any single guess")
+        + f". A dashed line at {price:.3f}, the price of any single guess without the coin")
 
 
 @styled
