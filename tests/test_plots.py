@@ -6,6 +6,7 @@ import sys
 
 import nbformat
 import pytest
+import torch
 from PIL import Image
 
 ALT = "A line from the lower left to the upper right: it rises."
@@ -128,3 +129,12 @@ def test_bars_show_the_guesses_that_were_made(plots):
     plots.bars(ax, {"VICReg": 80.0, "SIGReg": 70.0}, "percent", guesses={"VICReg": None, "SIGReg": 90})
     assert [line.get_xydata().tolist() for line in ax.lines] == [[[90, 1]]]
     assert ax.get_legend() is not None
+
+
+def test_seeds_that_agree_have_a_range_of_nothing_whatever_their_mean_is_rounded_to(plots):
+    from jepa_utils.figures import probing
+    values = (torch.arange(1, 1000) / 7)[:, None].expand(-1, 3)
+    assert (values.mean(dim=1) < values[:, 0]).any()
+    _, ax = plots.plt.subplots()
+    probing.with_range(ax, range(len(values)), values, "-", "black")
+    assert len(ax.containers) == 1

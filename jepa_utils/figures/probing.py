@@ -28,7 +28,7 @@ def counts_axis(ax: Axes, counts: Sequence[int]) -> None:
 def with_range(ax: Axes, x: Sequence[int], values: Tensor, style: str, color: str, label: str = "") -> None:
     """The mean over seeds of values (points, seeds), with bars from the lowest to the highest."""
     mean = values.mean(dim=1)
-    reach = torch.stack([mean - values.amin(dim=1), values.amax(dim=1) - mean])
+    reach = torch.stack([mean - values.amin(dim=1), values.amax(dim=1) - mean]).clamp(min=0)  # equal but for rounding
     ax.errorbar(x, array(mean), array(reach), fmt=style, capsize=3, color=color, label=label or None)
 
 
