@@ -15,6 +15,8 @@ from matplotlib.patheffects import withStroke
 from PIL import Image
 from torch import Tensor
 
+from .pixels import SIZE, to_float
+
 WIDTH = 8  # inches of a grid of images
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -85,11 +87,15 @@ def in_words(alt: str) -> str:
 
 def picture(ax: plt.Axes, image: Tensor, title: str = "") -> None:
     """Show one image (C, H, W), uint8 or float in [0, 1], without axes."""
-    pixels = array(image).transpose(1, 2, 0)
-    pixels = pixels / 255 if pixels.max() > 1.5 else pixels.clip(0, 1)
+    pixels = array(to_float(image)).transpose(1, 2, 0).clip(0, 1)
     ax.imshow(pixels if pixels.shape[2] == 3 else pixels[..., 0], cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     ax.set_title(title, fontsize=9, loc="center")
     ax.axis("off")
+
+
+def frame(ax: plt.Axes, color: str) -> None:
+    """A coloured frame around the picture, SIZE pixels a side, that an axis shows."""
+    ax.add_patch(plt.Rectangle((-0.5, -0.5), SIZE, SIZE, fill=False, color=color, linewidth=5))
 
 
 def headline(figure: Figure | SubFigure, title: str) -> None:
@@ -121,6 +127,21 @@ def frames(rows: int, widths: list[float], title: str, margin: float = 0.0,
 def beside(ax: plt.Axes, text: str) -> None:
     """A label to the left of a frame."""
     ax.text(-0.1, 0.5, text, transform=ax.transAxes, ha="right", va="center", fontsize=10)
+
+
+def retrieved(queries: Tensor, found: Mapping[str, Tensor], title: str) -> tuple[Figure, dict[str, np.ndarray]]:
+    """Queries (M, C, H, W), and beside each its nearest images (M, k, C, H, W) by name; their axes (M, k) by name."""
+    k = next(iter(found.values())).shape[1]
+    figure, axes = frames(len(queries), [1.0, *([0.25] + [1.0] * k) * len(found)], title, above=0.05)  # gaps between
+    shown = {name: axes[:, 2 + r * (k + 1) :][:, :k] for r, name in enumerate(found)}
+    for i, query in enumerate(queries):
+        picture(axes[i, 0], query, "query" if i == 0 else "")
+        for name, images in found.items():
+            for ax, image in zip(shown[name][i], images[i], strict=True):
+                picture(ax, image)
+    for name, block in shown.items():
+        block[0, 0].set_title(f"nearest, {name}", fontsize=10, loc="left")
+    return figure, shown
 
 
 @styled
@@ -181,13 +202,14 @@ def guess(ax: plt.Axes, x: float | None, y: float | None) -> None:
 
 
 @styled
-def bars(ax: plt.Axes, values: dict[str, float], xlabel: str, title: str = "",
-         errors: dict[str, float] | None = None, guesses: dict[str, float | None] | None = None) -> None:
+def bars(ax: plt.Axes, values: Mapping[str, float], xlabel: str, title: str = "",
+         errors: Mapping[str, float] | None = None, guesses: Mapping[str, float | None] | None = None,
+         colors: Mapping[str, str] = COLORS) -> None:
     """One horizontal bar per name, in the name's colour, its value at its end and the reader's guess, if any, on it."""
     names = list(values)
     error = [errors.get(name, 0) for name in names] if errors else None
-    colors = [COLORS.get(name.partition(",")[0], "#0072B2") for name in names]  # "untrained, wider" is black too
-    drawn = ax.barh(names, [values[n] for n in names], xerr=error, color=colors)
+    shades = [colors.get(name, colors.get(name.partition(",")[0], "#0072B2")) for name in names]  # "untrained, wider"
+    drawn = ax.barh(names, [values[n] for n in names], xerr=error, color=shades)
     for line in drawn.errorbar.lines[2] if drawn.errorbar else ():
         line.set_path_effects([withStroke(linewidth=3.5, foreground="white")])  # seen on black bars, too
     for i, name in enumerate(names):

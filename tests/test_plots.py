@@ -138,3 +138,9 @@ def test_seeds_that_agree_have_a_range_of_nothing_whatever_their_mean_is_rounded
     _, ax = plots.plt.subplots()
     probing.with_range(ax, range(len(values)), values, "-", "black")
     assert len(ax.containers) == 1
+
+
+def test_a_dark_picture_of_bytes_is_drawn_dark(plots):
+    _, ax = plots.plt.subplots()
+    plots.picture(ax, torch.ones(3, 8, 8, dtype=torch.uint8))
+    assert float(ax.images[0].get_array().max()) == pytest.approx(1 / 255)

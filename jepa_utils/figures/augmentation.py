@@ -2,7 +2,22 @@
 
 from torch import Tensor
 
-from ..plots import COLORS, WIDTH, array, bars, beside, frames, guess, image_grid, picture, plt, show, styled
+from ..plots import (
+    COLORS,
+    WIDTH,
+    array,
+    bars,
+    beside,
+    frame,
+    frames,
+    guess,
+    image_grid,
+    picture,
+    plt,
+    retrieved,
+    show,
+    styled,
+)
 
 BOXES = "#E69F00", "#56B4E9"  # of the first and the second view
 AGREES, DIFFERS = "#0072B2", "#D55E00"  # a neighbour of the same label, and of another
@@ -40,17 +55,12 @@ def pairs(images: Tensor, boxes: list[dict[str, Tensor]], views: list[Tensor]) -
             for edge, line in (("white", 4.5), (color, 2.5)):  # a white rim, to be seen on any background
                 axes[0, j].add_patch(plt.Rectangle((left - 0.5, top - 0.5), width, height, fill=False, color=edge,
                                                    linewidth=line, clip_on=False))
-            frame(axes[1 + i, j], views[i][j], color)
+            picture(axes[1 + i, j], views[i][j])
+            frame(axes[1 + i, j], color)
     for ax, text in zip(axes[:, 0], ("image", "view 1", "view 2"), strict=True):
         beside(ax, text)
     show(figure, f"{len(images)} images, each with an orange and a blue crop box; below each the view from the orange "
                  "box and the view from the blue box, enlarged and recoloured")
-
-
-def frame(ax: plt.Axes, image: Tensor, color: str) -> None:
-    """One image in a coloured frame."""
-    picture(ax, image)
-    ax.add_patch(plt.Rectangle((-0.5, -0.5), image.shape[2], image.shape[1], fill=False, color=color, linewidth=5))
 
 
 @styled
@@ -77,9 +87,7 @@ def accuracies(results: dict[str, float], errors: dict[str, float], guesses: dic
     best = max(results, key=results.__getitem__)
     figure, ax = plt.subplots(figsize=(WIDTH, 2.8), layout="constrained")
     bars(ax, results, "linear probe, % of test images", f"Same images, same network; best: {best}",
-         errors, guesses)
-    for bar, name in zip(ax.patches, results, strict=True):
-        bar.set_color(RECIPES[name])
+         errors, guesses, RECIPES)
     if ax.get_legend():
         ax.legend(loc="upper right")
     show(figure, "Bars of linear probe accuracy: " + ", ".join(
@@ -117,16 +125,10 @@ def neighbours(queries: Tensor, found: dict[str, Tensor], same: dict[str, Tensor
     """
     N, k = next(iter(same.values())).shape
     counts = {name: f"{int(values.sum())} of {values.numel()}" for name, values in same.items()}
-    widths = [1.0, *([0.25] + [1.0] * k) * len(found)]  # a gap before each recipe's neighbours
     title = "Same label among the neighbours: " + ", ".join(f"{counts[name]} ({name})" for name in found)
-    figure, axes = frames(N, widths, title)
-    for i, query in enumerate(queries):
-        picture(axes[i, 0], query, "image" if i == 0 else "")
-        for r, name in enumerate(found):
-            for j, image in enumerate(found[name][i]):
-                ax = axes[i, 2 + r * (k + 1) + j]
-                frame(ax, image, AGREES if same[name][i, j] else DIFFERS)
-                if i == j == 0:
-                    ax.set_title(f"nearest, {name}", fontsize=10, loc="left")
+    figure, shown = retrieved(queries, found, title)
+    for name, block in shown.items():
+        for ax, agrees in zip(block.flat, same[name].flatten(), strict=True):
+            frame(ax, AGREES if agrees else DIFFERS)
     show(figure, f"{N} images and their {k} nearest training images under {len(found)} recipes; neighbours "
                  "with the image's own label: " + ", ".join(f"{counts[name]} under {name}" for name in found))

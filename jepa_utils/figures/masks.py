@@ -183,10 +183,8 @@ def worth(probes: Mapping[str, float], neighbours: Mapping[str, float], errors: 
     figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained", sharey=True)
     named = {"linear probe": probes, "20 nearest neighbours": neighbours}
     for ax, (measure, values) in zip(axes, named.items(), strict=True):
-        bars(ax, dict(values), f"{measure}, % (± 1 standard error)", errors=dict(errors[measure]),
-             guesses=dict(guesses) if measure == "linear probe" else None)
-        for bar, name in zip(ax.patches, values, strict=True):
-            bar.set_color(METHODS[name])
+        bars(ax, values, f"{measure}, % (± 1 standard error)", "", errors[measure],
+             guesses if measure == "linear probe" else None, METHODS)
         ax.margins(x=0.2)
     axes[1].invert_yaxis()  # they share one axis, which each call of `bars` has turned over
     headline(figure, title)

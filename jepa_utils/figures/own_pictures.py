@@ -4,11 +4,25 @@ from collections.abc import Iterable, Sequence
 from itertools import cycle
 from textwrap import fill
 
-from matplotlib.axes import Axes
 from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 from torch import Tensor
 
-from ..plots import COLORS, array, bars, beside, frames, guess, headline, image_grid, picture, plt, show, styled
+from ..plots import (
+    COLORS,
+    array,
+    bars,
+    beside,
+    frame,
+    frames,
+    guess,
+    headline,
+    image_grid,
+    picture,
+    plt,
+    retrieved,
+    show,
+    styled,
+)
 
 LOOKS = {  # of ways to make features: colour and marker
     "raw pixels": (COLORS["raw pixels"], "s"),
@@ -30,11 +44,6 @@ def look(name: str) -> tuple[str, str]:
 def wrapped(names: Iterable[str]) -> list[str]:
     """Names of recipes as labels beside a figure, the longer ones in two lines."""
     return [fill(name, 12) for name in names]
-
-
-def frame(ax: Axes, color: str) -> None:
-    """A coloured frame around the 32 x 32 picture that an axis shows."""
-    ax.add_patch(plt.Rectangle((-0.5, -0.5), 32, 32, fill=False, color=color, linewidth=5))
 
 
 @styled
@@ -109,16 +118,8 @@ def judged(found: dict[str, float], read: dict[str, list[float]], floor: dict[st
 @styled
 def found(queries: Tensor, neighbours: dict[str, Tensor], title: str) -> None:
     """Queries (M, 3, 32, 32), and beside each its nearest pictures (M, k, 3, 32, 32) by several kinds of features."""
+    figure, _ = retrieved(queries, neighbours, title)
     k = next(iter(neighbours.values())).shape[1]
-    figure, axes = frames(len(queries), [1.0, *([0.25] + [1.0] * k) * len(neighbours)], title, above=0.05)
-    for i, query in enumerate(queries):
-        picture(axes[i, 0], query, "query" if i == 0 else "")
-        for r, (name, images) in enumerate(neighbours.items()):
-            for j, image in enumerate(images[i]):
-                ax = axes[i, 2 + r * (k + 1) + j]
-                picture(ax, image)
-                if i == j == 0:
-                    ax.set_title(f"nearest, {name}", fontsize=10, loc="left")
     show(figure, f"{len(queries)} pictures, and beside each the {k} nearest to it by " + ", by ".join(neighbours))
 
 
@@ -186,22 +187,25 @@ def oddest(by_features: dict[str, Tensor], planted: dict[str, list[bool]]) -> No
     show(figure, "Rows of the oddest pictures. " + title)
 
 
-SCORES = {"copies": "planted among the most alike pairs, %", "odd ones": "ordinary pictures they beat, % (AUROC)"}
+def panels_of_bars(groups: dict[str, dict[str, tuple[float, float]]], xlabels: dict[str, str],
+                   guesses: dict[str, float | None]) -> None:
+    """A panel of bars for each group: (value, its error) by kind of features; the guess is about "yours"."""
+    figure, axes = plt.subplots(1, len(groups), figsize=(5 * len(groups), 2.8), squeeze=False, layout="constrained")
+    said = []
+    for ax, (group, results) in zip(axes[0], groups.items(), strict=True):
+        values, errors = ({name: pair[i] for name, pair in results.items()} for i in (0, 1))
+        bars(ax, values, xlabels[group], group, errors, {"yours": guesses.get(group)},
+             {name: look(name)[0] for name in values})
+        ax.set_xlim(left=0)
+        said.append(f"{group}: " + ", ".join(f"{name} {value:.1f} percent" for name, value in values.items()))
+    show(figure, "Bars. " + "; ".join(said))
 
 
 @styled
 def scores(groups: dict[str, dict[str, tuple[float, float]]], guesses: dict[str, float | None]) -> None:
-    """A panel of bars for each task: (value, standard error) by kind of features; the guess is about "yours"."""
-    figure, axes = plt.subplots(1, len(groups), figsize=(10, 2.8), squeeze=False, layout="constrained")
-    said = []
-    for ax, (task, results) in zip(axes[0], groups.items(), strict=True):
-        values = {name: value for name, (value, _) in results.items()}
-        bars(ax, values, SCORES[task], task, {name: error for name, (_, error) in results.items()},
-             {"yours": guesses.get(task)})
-        for bar, name in zip(ax.patches, values, strict=False):
-            bar.set_color(look(name)[0])
-        said.append(f"{task}: " + ", ".join(f"{name} {value:.0f} percent" for name, value in values.items()))
-    show(figure, "Bars. " + "; ".join(said))
+    """How well each kind of features finds copies and odd ones: (value, standard error)."""
+    panels_of_bars(groups, {"copies": "planted among the most alike pairs, %",
+                            "odd ones": "ordinary pictures they beat, % (AUROC)"}, guesses)
 
 
 @styled
@@ -228,14 +232,4 @@ def few_labels(read: dict[str, list[float]], per_class: int, guessed: float | No
 @styled
 def transfer(groups: dict[str, dict[str, tuple[float, float]]]) -> None:
     """A panel for each set of pictures: probe (value, half an interval or standard error) of every encoder."""
-    figure, axes = plt.subplots(1, len(groups), figsize=(5 * len(groups), 2.8), squeeze=False, layout="constrained")
-    said = []
-    for ax, (target, results) in zip(axes[0], groups.items(), strict=True):
-        values = {name: value for name, (value, _) in results.items()}
-        bars(ax, values, "linear probe, %", target, {name: error for name, (_, error) in results.items()})
-        ax.set_xlim(left=0)
-        for bar, name in zip(ax.patches, values, strict=False):
-            bar.set_color(look(name)[0])
-        said.append(f"{target}: " + ", ".join(f"{name} {value:.1f} percent" for name, value in values.items()))
-    show(figure, "Bars of linear probes. " + "; ".join(said))
-
+    panels_of_bars(groups, dict.fromkeys(groups, "linear probe, %"), {})
