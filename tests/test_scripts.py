@@ -47,6 +47,50 @@ def test_the_readme_says_what_the_files_say():
     script("scripts/fill_tables.py", "--check")
 
 
+def dies(*_, **__):
+    raise OSError(28, "No space left on device")
+
+
+@pytest.fixture
+def tables(monkeypatch, tmp_path):
+    """Calls fill_tables.py for a page of one table that should say "new"; the page."""
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    script, page = importlib.import_module("fill_tables"), tmp_path / "page.md"
+    monkeypatch.setattr(script, "ROOT", tmp_path)
+    monkeypatch.setattr(script, "pages", lambda: {"page.md": {"mark": "new"}})
+    page.write_text("<!-- mark -->\nold\n<!-- /mark -->\n", encoding="utf-8")
+
+    def fill(*options):
+        monkeypatch.setattr(sys, "argv", ["fill_tables.py", *options])
+        script.main()
+
+    return fill, page
+
+
+def test_tables_are_only_looked_at_in_a_check_and_only_written_where_they_change(tables):
+    fill, page = tables
+    with pytest.raises(SystemExit, match=r"^page.md: its tables are not what assets/ says"):
+        fill("--check")
+    assert "old" in page.read_text(encoding="utf-8")
+    fill()
+    assert page.read_text(encoding="utf-8") == "<!-- mark -->\nnew\n<!-- /mark -->\n"
+    written = page.stat()
+    fill("--check")
+    fill()
+    assert page.stat().st_ino == written.st_ino
+    assert page.stat().st_mtime_ns == written.st_mtime_ns
+
+
+def test_a_page_that_cannot_be_written_whole_stays_as_it_was(tables, monkeypatch):
+    fill, page = tables
+    before = page.read_bytes()
+    monkeypatch.setattr("os.fsync", dies)
+    with pytest.raises(OSError, match="No space left"):
+        fill()
+    assert page.read_bytes() == before
+    assert list(page.parent.iterdir()) == [page]
+
+
 @pytest.mark.slow
 def test_a_recipe_without_a_result_has_an_estimate():
     planned = json.loads((ROOT / "assets" / "planned.json").read_text(encoding="utf-8"))
@@ -119,6 +163,24 @@ def test_html_of_the_series_keeps_the_texts_of_figures(monkeypatch):
              if "image/png" in output.get("data", {})]
     html = importlib.import_module("run_series").page(notebook)
     assert set(texts) <= {unescape(text) for text in re.findall(r'alt="([^"]*)"', html)}
+
+
+def test_a_notebook_whose_outputs_cannot_be_written_whole_stays_as_it_was(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    run_series = importlib.import_module("run_series")
+    path = tmp_path / "01_a.ipynb"
+    path.write_text("the author's", encoding="utf-8")
+
+    def half(notebook, file):
+        file.write_text("half of", encoding="utf-8")
+        dies()
+
+    for name, value in (("NOTEBOOKS", tmp_path), ("execute", lambda path: None), ("nbformat.write", half)):
+        monkeypatch.setattr(f"run_series.{name}", value)
+    monkeypatch.setattr(sys, "argv", ["run_series.py", str(tmp_path / "build"), "--in-place"])
+    with pytest.raises(OSError, match="No space left"):
+        run_series.main()
+    assert path.read_text(encoding="utf-8") == "the author's"
 
 
 @pytest.mark.slow
