@@ -278,12 +278,11 @@ def draw_views(model: JEPA, images: Tensor, augmentation: Augmentation, views: i
 
 
 def check_finite(log: list[Tensor], names: list[str], step: int, out: Path | None) -> list[list[float]]:
-    """Read the logged terms (one wait for the device); raise if any is not finite."""
+    """Read the logged terms (one wait for the device); raise if any is not finite, and name the first."""
     values = torch.stack(log).tolist()
-    for back, row in enumerate(reversed(values)):
-        bad = [f"{name} = {value}" for name, value in zip(names, row, strict=True) if not math.isfinite(value)]
-        if bad and (back + 1 == len(values) or all(map(math.isfinite, values[-back - 2]))):
+    for at, row in enumerate(values, step + 1 - len(values)):
+        if bad := [f"{name} = {value}" for name, value in zip(names, row, strict=True) if not math.isfinite(value)]:
             checkpoint = out and out / Checkpoint.NAME
             kept = f"; the last good checkpoint is {checkpoint}" if checkpoint and checkpoint.exists() else ""
-            raise FloatingPointError(f"step {step - back}: {', '.join(bad)}; try a smaller lr{kept}")
+            raise FloatingPointError(f"step {at}: {', '.join(bad)}; try a smaller lr{kept}")
     return values
