@@ -190,7 +190,7 @@ def linear_readout(train_h: Tensor, train_y: Tensor, test_h: Tensor, penalty: fl
     mean_h, mean_y = train_h.mean(dim=0), train_y.mean(dim=0)
     h = train_h - mean_h
     gram = second_moments(h)
-    gram.diagonal().add_(penalty * gram.diagonal().mean())  # a share of the variance, whatever the scale of h
+    gram.diagonal().add_(penalty * gram.diagonal().mean().clamp(min=1e-30))  # a share of the variance, if there is any
     return mean_y + (test_h - mean_h) @ torch.linalg.solve(gram, h.mT @ (train_y - mean_y) / len(h))
 
 

@@ -42,6 +42,12 @@ def test_probes_read_what_is_there():
         assert low <= value <= high
 
 
+def test_a_readout_of_features_that_are_all_dead_is_the_mean():
+    y = torch.randn(20, 2, generator=generator(0))
+    for h in (torch.zeros(20, 3), torch.full((20, 3), 0.5)):
+        torch.testing.assert_close(video.linear_readout(h, y, h[:4]), y.mean(dim=0).expand(4, 2))
+
+
 def test_without_a_regularizer_z_collapses_and_with_one_it_does_not():
     unseen, std = make_clips(32, 6, generator(1), "test"), {}
     for name, regularizer in (("none", video.no_regularizer), ("vicreg", video.vicreg_terms()),
