@@ -2,10 +2,13 @@
 
 import importlib
 import json
+import os
 import re
 import subprocess
 import sys
+from concurrent.futures.process import BrokenProcessPool
 from html import unescape
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,6 +17,7 @@ from PIL import Image
 from series import PATHS, read
 from torch import nn
 
+from benchmarks import timing
 from benchmarks.experiments import estimate, search
 from jepa_utils import data, probe
 from jepa_utils.encoders import load_encoder
@@ -127,6 +131,23 @@ def test_benchmarks_end_with_a_table(tmp_path):
     assert all(row["median"] > 0 for part in kept for row in part["rows"])
     assert {row["contender"] for part in kept for row in part["rows"]} == {"ours", "lightly", "scikit-learn"}
     assert said.splitlines()[-1].startswith("| linear probe | 500 x 32 features, synthetic; test accuracy")
+
+
+def holds(small=False):
+    torch.ones(1 if small else 10**7)
+
+
+def exits(small=False):
+    os._exit(1)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(torch.cuda.is_available() or not Path("/proc/self/clear_refs").exists(),
+                    reason="a process of its own is for CPUs, under Linux")
+def test_a_peak_of_memory_is_that_of_the_call_and_a_process_that_dies_ends_the_wait():
+    assert timing.peak_memory(holds) == pytest.approx(4e7, rel=0.2)
+    with pytest.raises(BrokenProcessPool):
+        timing.peak_memory(exits)
 
 
 @pytest.mark.slow
