@@ -77,7 +77,7 @@ def on_sphere(z: Tensor) -> Tensor:
     the scale that the regularizers ask for: so both can be judged by one rule. (SimSiam, section 4.1, keeps the
     length at 1 and compares with 1 / sqrt(D).)
     """
-    return F.normalize(z, dim=-1) * z.shape[-1] ** 0.5
+    return F.normalize(z.float(), dim=-1) * z.shape[-1] ** 0.5
 
 
 def lanes(model: JEPA, views: Tensor) -> tuple[Tensor, Tensor]:
