@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .checks import check_count, check_floats
+from .checks import check_count, check_floats, check_positive
 from .runtime import InputError
 
 
@@ -116,8 +116,7 @@ def frequencies(points: int = 10, t_max: float = 3.0) -> tuple[Tensor, Tensor]:
     is even, so the t < 0 are folded onto the t > 0.
     """
     check_count(points, "points", 2)
-    if not 0 < t_max < float("inf"):
-        raise InputError("t_max", t_max, "a positive number, the largest frequency")
+    check_positive(t_max, "t_max")
     t = torch.linspace(-t_max, t_max, points, dtype=torch.float64)
     weights = torch.full_like(t, 2 * t_max / (points - 1))
     weights[[0, -1]] /= 2

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from . import losses
-from .checks import check_count, number
+from .checks import check_count, check_number
 from .config import TrainConfig
 from .data import Dataset
 from .encoders import Encoder, Normalize, ViT
@@ -63,8 +63,7 @@ class MaskedConfig:
         for name in ("width", "hpre"):
             if getattr(self, name) % 4 or getattr(self, name) % self.heads:
                 raise InputError(name, getattr(self, name), f"a multiple of 4 and of the {self.heads} heads")
-        if not number(self.momentum) or not 0 <= self.momentum <= 1:
-            raise InputError("momentum", self.momentum, "a share from 0 to 1")
+        check_number(self.momentum, "momentum", 1, "a share from 0 to 1")
         if self.hold == "sigreg" and not self.projector:
             raise InputError("projector", self.projector, "widths joined by -, such as 128-64, with hold sigreg")
 

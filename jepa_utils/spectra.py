@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .checks import check_floats
+from .checks import check_floats, check_positive
 from .runtime import InputError
 
 
@@ -119,8 +119,8 @@ def collapse_report(z: Tensor, scale: float | None = 1.0) -> CollapseReport:
     `scale` is the std that the loss asks for: 1 for `z` under a regularizer. None where nothing asks
     for any: features `h`, and embeddings of a network that no loss has touched.
     """
-    if scale is not None and not 0 < scale < float("inf"):
-        raise InputError("scale", scale, "a positive number, or None where nothing fixes the scale")
+    if scale is not None:
+        check_positive(scale, "scale", ", or None where nothing fixes the scale")
     z = exact_cloud(z)
     N, D = z.shape
     std = z.std(dim=0)

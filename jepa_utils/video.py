@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from . import losses
-from .checks import check_count, check_floats, number
+from .checks import check_count, check_floats, check_positive
 from .encoders import Normalize
 from .moving_digits import Clips, make_clips
 from .optimizers import Muon, set_rate
@@ -107,8 +107,7 @@ def train(encoder: nn.Module, predictor: nn.Module, regularizer: Regularizer, st
     check_count(steps, "steps")
     check_count(N, "N", 2)
     check_count(T, "T", 3)
-    if not number(lr) or lr <= 0:
-        raise InputError("lr", lr, "a positive number")
+    check_positive(lr, "lr")
     keep_freed_memory()
     parameters = [*encoder.parameters(), *predictor.parameters()]
     optimizer, log = Muon(parameters, lr), []

@@ -157,6 +157,7 @@ def test_half_precision_has_the_directions_of_its_values_and_zeros_stay_zeros(dt
     (lambda: nt_xent(torch.randn(2, 1, 4)), "batch_size"),
     (lambda: nt_xent(torch.randn(2, 8, 4), 0), "temperature"),
     (lambda: nt_xent(torch.randn(2, 8, 4), float("nan")), "temperature"),
+    (lambda: nt_xent(torch.randn(2, 8, 4), "warm"), "temperature"),
     (lambda: negative_cosine(torch.randn(1, 8, 4), torch.randn(1, 8, 4)), "views"),
     (lambda: negative_cosine(torch.randn(1, 8, 4), torch.randn(2, 8, 4)), "predicted"),
 ])

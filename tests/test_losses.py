@@ -309,6 +309,7 @@ BAD = [
     ("no range of frequencies", lambda: losses.sigreg(Z, directions(4), t_max=0.0), "t_max"),
     ("an endless range of frequencies", lambda: losses.frequencies(10, math.inf), "t_max"),
     ("a range that is no number", lambda: losses.frequencies(10, math.nan), "t_max"),
+    ("a range in words", lambda: losses.frequencies(10, "wide"), "t_max"),
     ("a scale nobody knows", lambda: losses.bcs(Z, scale="paper"), "scale"),
     ("visreg without slices", lambda: losses.visreg(Z, slices=0), "slices"),
     ("visreg in a scale nobody knows", lambda: losses.visreg(Z, scale="paper"), "scale"),

@@ -82,6 +82,7 @@ def test_distances_are_counted_from_the_nearest_visible_patch():
 @pytest.mark.parametrize(("call", "name"), [
     (lambda: draw_block(8, (0.5, 0.2), (1, 1), generator(0)), "scale"),
     (lambda: draw_block(8, (0.5, 1.2), (1, 1), generator(0)), "scale"),
+    (lambda: draw_block(8, 0.5, (1, 1), generator(0)), "scale"),
     (lambda: draw_block(8, (0.5, 0.6), (0, 1), generator(0)), "aspect"),
     (lambda: draw_block(0, (0.5, 0.6), (1, 1), generator(0)), "side"),
     (lambda: sample_blocks(8, generator(0), 0), "blocks"),

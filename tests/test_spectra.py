@@ -171,6 +171,7 @@ BAD = [
     ("no scale", lambda: spectra.collapse_report(CLOUD, 0.0), "scale"),
     ("a negative scale", lambda: spectra.collapse_report(CLOUD, -1.0), "scale"),
     ("a scale that is no number", lambda: spectra.collapse_report(CLOUD, float("nan")), "scale"),
+    ("a scale in words", lambda: spectra.collapse_report(CLOUD, "large"), "scale"),
 ]
 
 
