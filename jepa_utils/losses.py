@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .checks import check_count, check_floats, check_positive
+from .checks import check_count, check_floats, check_number, check_positive
 from .runtime import InputError
 
 
@@ -206,6 +206,8 @@ def mixed(
     """
     if scale not in ("eb", "lejepa"):
         raise InputError("scale", scale, "eb, lejepa")
+    if scale == "lejepa":
+        check_number(lmbd, "lmbd", 1, "a share from 0 to 1, with scale lejepa")
     V = len(z)
     share = 1 if scale == "eb" else (1 - lmbd) * (V - 1) / (2 * V)
     terms = {"prediction": share * prediction(z if predicted is None else predicted, z)}

@@ -311,6 +311,8 @@ BAD = [
     ("a range that is no number", lambda: losses.frequencies(10, math.nan), "t_max"),
     ("a range in words", lambda: losses.frequencies(10, "wide"), "t_max"),
     ("a scale nobody knows", lambda: losses.bcs(Z, scale="paper"), "scale"),
+    *((f"{loss.__name__} with a share of {lmbd!r}", lambda loss=loss, lmbd=lmbd: loss(Z, lmbd=lmbd, scale="lejepa"),
+       "lmbd") for loss in (losses.bcs, losses.visreg) for lmbd in (-0.1, 1.1, math.nan, "half")),
     ("visreg without slices", lambda: losses.visreg(Z, slices=0), "slices"),
     ("visreg in a scale nobody knows", lambda: losses.visreg(Z, scale="paper"), "scale"),
     ("the shape of one image", lambda: losses.shape(Z[:, :1], directions(4)), "batch_size"),
