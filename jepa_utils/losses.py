@@ -109,6 +109,15 @@ def random_directions(D: int, slices: int, seed: int, device: torch.device | str
     return F.normalize(torch.randn(D, slices, generator=g, device=device), dim=0)
 
 
+def slices_of(step: int, seed: int, D: int, slices: int, device: torch.device | str = "cpu") -> Tensor:
+    """The random directions (D, slices) of one step of a training: others at every step, and under every other seed.
+
+    The seeds of trainings lie 10^7 apart here, so that one reaches the directions of another's start only after
+    10^7 steps.
+    """
+    return random_directions(D, slices, seed * 10**7 + step, device)
+
+
 def frequencies(points: int = 10, t_max: float = 3.0) -> tuple[Tensor, Tensor]:
     """Where the characteristic function is compared, t (T,), and the weights of the integral over it.
 

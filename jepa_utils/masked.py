@@ -238,8 +238,7 @@ def fit_masked(
         momentum = c.momentum + (1 - c.momentum) * step / steps
         directions = None
         if c.hold == "sigreg" and c.lmbd:
-            directions = losses.random_directions(model.predictor.answer.out_features, c.slices,
-                                                  c.seed * 10**7 + step, device)
+            directions = losses.slices_of(step, c.seed, model.predictor.answer.out_features, c.slices, device)
         log.append(masked_step(model, optimizer, x[pick], to_device(context, device), to_device(target, device),
                                momentum, c.lmbd, directions))
         seconds.append(time.perf_counter() - started)

@@ -73,7 +73,7 @@ class Loss:
         c = self.config
         if c.loss_type not in ("bcs", "visreg"):
             return ()
-        return (losses.random_directions(D, c.slices, c.seed * 10**7 + step, device),)
+        return (losses.slices_of(step, c.seed, D, c.slices, device),)
 
     def given(self, *drawn: Tensor) -> Callable[[Tensor, Tensor, int], dict[str, Tensor]]:
         """The same loss, with what is random about a step given."""

@@ -94,7 +94,7 @@ def vicreg_terms(var_loss_weight: float = 2.0, cov_loss_weight: float = 0.08) ->
 def sigreg_term(lmbd: float = 10.0, slices: int = 256, seed: int = 0) -> Regularizer:
     """SIGReg on new random slices at every step."""
     return lambda z, step: {"sigreg": lmbd * losses.sigreg(
-        z, losses.random_directions(z.shape[-1], slices, seed * 10**7 + step, z.device))}
+        z, losses.slices_of(step, seed, z.shape[-1], slices, z.device))}
 
 
 def no_regularizer(z: Tensor, step: int) -> dict[str, Tensor]:

@@ -358,6 +358,12 @@ def test_one_view_alone_is_refused(loss):
         loss(torch.randn(1, 8, 4))
 
 
+def test_slices_are_others_at_every_step_and_seed_and_those_that_they_always_were():
+    assert torch.equal(losses.slices_of(3, 2, 5, 4), losses.random_directions(5, 4, 20_000_003))
+    drawn = [losses.slices_of(step, seed, 5, 4) for step in range(3) for seed in range(3)]
+    assert not any(torch.equal(a, b) for i, a in enumerate(drawn) for b in drawn[:i])
+
+
 def test_unusable_scale_and_points_are_refused_by_name():
     with pytest.raises(InputError, match=r"^scale: 'other'.*eb, lejepa"):
         losses.bcs(torch.randn(2, 8, 4), scale="other")
