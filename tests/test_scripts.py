@@ -215,6 +215,13 @@ def test_training_from_a_folder_that_is_read_by_several_processes(tmp_path):
     assert torch.isfinite(load_encoder(tmp_path)(torch.zeros(2, 3, 32, 32))).all()
 
 
+def test_fewer_than_no_processes_to_read_pictures_are_refused_in_one_line(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    monkeypatch.setattr(sys, "argv", ["train_from_disk.py", str(tmp_path), "--workers", "-1"])
+    with pytest.raises(SystemExit, match=r"^train_from_disk.py: error: workers: -1 .* at least 0$"):
+        importlib.import_module("train_from_disk").main()
+
+
 @pytest.fixture
 def shipped():
     return load_encoder(ROOT / "assets" / "encoder_cifar10.pt")
