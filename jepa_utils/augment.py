@@ -98,11 +98,6 @@ def make_views(
     return out
 
 
-def augment(images: Tensor, augmentation: Augmentation, generator: torch.Generator | None = None) -> Tensor:
-    """One random view of every image: (N, C, H, W) -> (N, C, H, W), float32 in [0, 1]."""
-    return make_views(images, augmentation, 1, generator)[0]
-
-
 def draw_parameters(
     shape: Sequence[int], a: Augmentation, generator: torch.Generator | None = None
 ) -> dict[str, Tensor]:
