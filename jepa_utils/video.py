@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from . import losses
 from .checks import check_count, check_floats, check_positive
-from .encoders import Normalize
+from .encoders import Normalize, in_batches
 from .moving_digits import Clips, make_clips
 from .optimizers import Muon, set_rate
 from .probe import fit_logistic, second_moments, standardize
@@ -46,18 +46,24 @@ class TemporalPredictor(nn.Module):
         return now + self.change(torch.cat([before, now, *latent], dim=-1))
 
 
-def encode(encoder: nn.Module, frames: Tensor) -> Tensor:
-    """z (T, N, D) of frames (T, N, 1, 32, 32)."""
+def check_frames(frames: Tensor) -> Tensor:
+    """`frames`, if they are (T, N, 1, 32, 32); InputError otherwise."""
     if frames.ndim != 5:
         raise InputError("frames", tuple(frames.shape), "shape (T, N, 1, 32, 32), time first")
-    return encoder(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])
+    return frames
 
 
-@torch.no_grad()
+def encode(encoder: nn.Module, frames: Tensor) -> Tensor:
+    """z (T, N, D) of frames (T, N, 1, 32, 32)."""
+    return encoder(check_frames(frames).flatten(0, 1)).unflatten(0, frames.shape[:2])
+
+
 def embed(encoder: nn.Module, frames: Tensor, clips: int = 128) -> Tensor:
-    """z (T, N, D) in evaluation mode, some clips at a time."""
-    encoder.eval()
-    return torch.cat([encode(encoder, part) for part in frames.split(clips, dim=1)], dim=1)
+    """z (T, N, D) in evaluation mode, some clips at a time; the encoder's mode stays."""
+    def encoded(part: Tensor) -> Tensor:
+        return encode(encoder, part.transpose(0, 1)).transpose(0, 1)
+
+    return in_batches(encoder, encoded, check_frames(frames).transpose(0, 1), clips).transpose(0, 1).contiguous()
 
 
 def guesses(predictor: Callable[[Tensor, Tensor], Tensor], z: Tensor) -> Tensor:
