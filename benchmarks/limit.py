@@ -20,7 +20,16 @@ from jepa_utils.augment import CIFAR10
 from jepa_utils.config import TrainConfig
 from jepa_utils.probe import OnlineProbe
 from jepa_utils.recipes import recipe
-from jepa_utils.runtime import autocast, generator, grad_scaler, keep_freed_memory, pick_device, precision, synchronize
+from jepa_utils.runtime import (
+    autocast,
+    generator,
+    grad_scaler,
+    keep_freed_memory,
+    pick_device,
+    precision,
+    synchronize,
+    to_device,
+)
 from jepa_utils.threads import choose_threads
 from jepa_utils.train import build_loss, build_optimizer, draw_views, fit, flops_per_view, new_model
 
@@ -74,7 +83,7 @@ def parts_of(config: TrainConfig, images: data.Dataset, repeats: int) -> dict[st
         return result
 
     def step() -> None:
-        pick = torch.randint(len(images.train_images), (config.batch_size,), generator=g).to(device)
+        pick = to_device(torch.randint(len(images.train_images), (config.batch_size,), generator=g), device)
         views = timed("views", lambda: draw_views(model, images.train_images[pick], CIFAR10, config.views, g))
         with autocast(device):
             h, z, predicted = timed("forward", lambda: model(views))

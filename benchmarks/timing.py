@@ -1,9 +1,10 @@
 """Fair comparisons: contenders take turns in one process, medians are compared, the first one is ours."""
 
-import multiprocessing
 import statistics
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import torch
@@ -57,21 +58,17 @@ def peak_memory(call: Callable) -> float:
         before = torch.cuda.memory_allocated()
         call()
         return torch.cuda.max_memory_allocated() - before
-    queue = multiprocessing.get_context("spawn").SimpleQueue()
-    child = multiprocessing.get_context("spawn").Process(target=_watched, args=(call, queue))
-    child.start()
-    peak = queue.get()
-    child.join()
-    return peak
+    with ProcessPoolExecutor(1, get_context("spawn")) as child:  # unlike a queue it says so where the child dies
+        return child.submit(_watched, call).result()
 
 
-def _watched(call: Callable, queue) -> None:
-    """Reports the growth of this process's largest resident size; Linux keeps it in /proc."""
+def _watched(call: Callable) -> int:
+    """The growth of this process's largest resident size; Linux keeps it in /proc."""
     call(small=True)  # loads libraries and starts threads
     Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # sets the peak back to the present
     before = _status("VmRSS")
     call()
-    queue.put(max(0, _status("VmHWM") - before))
+    return max(0, _status("VmHWM") - before)
 
 
 def _status(key: str) -> int:

@@ -17,7 +17,7 @@ from jepa_utils.augment import CIFAR10, make_views
 from jepa_utils.config import TrainConfig
 from jepa_utils.models import build_model
 from jepa_utils.recipes import recipe
-from jepa_utils.runtime import autocast, generator, grad_scaler, pick_device
+from jepa_utils.runtime import autocast, generator, grad_scaler, pick_device, to_device
 from jepa_utils.train import build_loss, build_optimizer, train_step
 
 from .timing import race
@@ -39,8 +39,8 @@ def ours(images, config, device):
     images = images.to(device)
 
     def step(lr=1e-3):
-        batch = images[torch.randperm(len(images), generator=g)[: config.batch_size].to(device)]
-        train_step(model, loss, optimizer, scaler, make_views(batch, CIFAR10, config.views, g), 0, lr)
+        pick = to_device(torch.randperm(len(images), generator=g)[: config.batch_size], device)
+        train_step(model, loss, optimizer, scaler, make_views(images[pick], CIFAR10, config.views, g), 0, lr)
 
     return model.encoder, step
 

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .checks import check_count, number
+from .checks import check_count, check_number, check_range
 from .pixels import check_images, column, luma, to_float
 from .runtime import InputError, to_device
 
@@ -47,17 +47,9 @@ class Augmentation:
         for name in ("brightness", "contrast", "saturation"):
             check_number(getattr(self, name), name, 1, "a strength from 0 to 1")
         check_number(self.hue, "hue", 0.5, "a shift from 0 to 0.5 turns")
-        for name, most in (("scale", " <= 1"), ("ratio", ""), ("sigma", "")):
-            pair = getattr(self, name)
-            two = isinstance(pair, tuple | list) and len(pair) == 2 and all(map(number, pair))
-            if not two or not 0 < pair[0] <= pair[1] or (most and pair[1] > 1):
-                raise InputError(name, pair, f"two numbers (low, high) with 0 < low <= high{most}")
-
-
-def check_number(value: float, name: str, most: float, accepted: str) -> None:
-    """InputError unless `value` is a number from 0 to `most`."""
-    if not number(value) or not 0 <= value <= most:
-        raise InputError(name, value, accepted)
+        check_range(self.scale, "scale", 1)
+        check_range(self.ratio, "ratio")
+        check_range(self.sigma, "sigma")
 
 
 def check_generator(generator: torch.Generator | None) -> None:
@@ -104,11 +96,6 @@ def make_views(
         for source, target, chunk in zip(images.split(size), view.split(size), values.split(size, dim=1), strict=True):
             target.copy_(apply_parameters(source, augmentation, dict(zip(drawn, chunk, strict=True)), order))
     return out
-
-
-def augment(images: Tensor, augmentation: Augmentation, generator: torch.Generator | None = None) -> Tensor:
-    """One random view of every image: (N, C, H, W) -> (N, C, H, W), float32 in [0, 1]."""
-    return make_views(images, augmentation, 1, generator)[0]
 
 
 def draw_parameters(

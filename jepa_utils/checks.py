@@ -24,6 +24,26 @@ def check_count(value: int, name: str, least: int = 1) -> None:
         raise InputError(name, value, f"a whole number of at least {least}")
 
 
+def check_number(value: float, name: str, most: float, accepted: str) -> None:
+    """InputError unless `value` is a number from 0 to `most`."""
+    if not number(value) or not 0 <= value <= most:
+        raise InputError(name, value, accepted)
+
+
+def check_positive(value: float, name: str, more: str = "") -> None:
+    """InputError unless `value` is a finite number above 0; `more` is what else is said to be accepted."""
+    if not number(value) or value <= 0:
+        raise InputError(name, value, f"a finite number above 0{more}")
+
+
+def check_range(pair: tuple[float, float], name: str, most: float = math.inf) -> None:
+    """InputError unless `pair` are two finite numbers above 0, up to `most`, the smaller first."""
+    two = isinstance(pair, tuple | list) and len(pair) == 2 and all(map(number, pair))
+    if not two or not 0 < pair[0] <= pair[1] <= most:
+        limit = "" if most == math.inf else f" <= {most}"
+        raise InputError(name, pair, f"two numbers (low, high) with 0 < low <= high{limit}")
+
+
 def check_floats(x: Tensor, name: str, axes: str) -> Tensor:
     """`x`, if it is a tensor of floats with the `axes` named, none of them empty; InputError otherwise.
 

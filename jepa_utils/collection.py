@@ -5,6 +5,8 @@ and one that cannot be read is named and left out.
 """
 
 import re
+import shutil
+import tempfile
 import zipfile
 import zlib
 from dataclasses import dataclass
@@ -14,6 +16,7 @@ import torch
 from torch import Tensor
 
 from . import pictures
+from .checks import check_count
 from .pictures import listed, tell
 from .runtime import InputError, generator, progress_bar
 
@@ -33,13 +36,15 @@ class Collection:
 
 
 def collect(path: str | Path, unpack_to: str | Path, most: int | None = None, labels: bool = True) -> Collection:
-    """The pictures of a folder, or of a zip, which is unpacked into the folder `unpack_to`.
+    """The pictures of a folder, or of a zip, which is unpacked into a new folder inside `unpack_to`.
 
     A class is a subfolder of `path`, its pictures as deep as they lie; pictures beside the subfolders, and those of
     one called "unlabeled", have no label. Without `labels` none has, nor where there is a single class. A folder
     that holds one folder alone is entered. Of more than `most` a fixed random sample is taken. InputError with
     fewer than LEAST.
     """
+    if most is not None:
+        check_count(most, "most")
     root = Path(path or "").expanduser()
     if path and root.suffix.lower() == ".zip" and root.is_file():
         root = unzipped(root, unpack_to)
@@ -96,12 +101,12 @@ def read_what_can_be_read(files: list[Path]) -> tuple[Tensor, list[int]]:
 
 
 def unzipped(path: Path, unpack_to: str | Path) -> Path:
-    """The folder into which a zip was unpacked, inside `unpack_to`.
+    """The folder into which a zip was unpacked: one of its own inside `unpack_to`, since other zips have its name.
 
     InputError, in one line, for a file that is no zip, is damaged or locked, would write outside of the folder, or
-    would unpack to more than UNPACKED bytes. What macOS adds for itself is left out.
+    would unpack to more than UNPACKED bytes; nothing of it stays. What macOS adds for itself is left out.
     """
-    target = Path(unpack_to) / path.stem
+    unpack_to = Path(unpack_to)
     try:
         with zipfile.ZipFile(path) as archive:
             members = [info for info in archive.infolist() if not info.filename.startswith("__MACOSX/")]
@@ -109,7 +114,13 @@ def unzipped(path: Path, unpack_to: str | Path) -> Path:
                 _refuse_outside(path, info.filename)
             if (size := sum(info.file_size for info in members)) > UNPACKED:
                 raise InputError("pictures", str(path), f"a zip of at most {UNPACKED >> 30} GB, not {size >> 30}")
-            archive.extractall(target, members)
+            unpack_to.mkdir(parents=True, exist_ok=True)
+            target = Path(tempfile.mkdtemp(prefix=f"{path.stem}-", dir=unpack_to))
+            try:
+                archive.extractall(target, members)
+            except BaseException:
+                shutil.rmtree(target, ignore_errors=True)
+                raise
     except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError, OSError, zlib.error) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError("pictures", str(path), f"a zip that can be unpacked ({reason})") from error

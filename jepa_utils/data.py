@@ -116,6 +116,10 @@ def digits(train: int = 10_000, test: int = 2_000, task: str = "classes", seed: 
     of handwritten digits" set). The writing is split before composing: no digit in a test image is
     drawn from handwriting that a training image shows.
     """
+    for count, name in ((train, "train"), (test, "test")):
+        check_count(count, name)
+    if task not in TASKS:
+        raise InputError("task", task, ", ".join(TASKS))
     from sklearn.datasets import load_digits  # 0.5 s to import: only when digits are wanted
 
     bundle = load_digits()

@@ -209,9 +209,8 @@ def load_encoder(path: str | Path, device: torch.device | str = "cpu") -> Encode
         raise InputError("path", str(file), accepted) from error
     if not isinstance(saved, dict) or saved.get("format") != FORMAT:
         raise InputError("path", str(file), "a file that save_encoder wrote; this holds something else")
-    if saved["version"] != VERSION:
-        raise InputError("path", str(file),
-                         f"version {VERSION} of the format, not {saved['version']}: update jepa_utils")
+    if (version := saved.get("version")) != VERSION:
+        raise InputError("path", str(file), f"version {VERSION} of the format, not {version}: update jepa_utils")
     try:
         encoder = build_encoder(**{name: saved["config"][name] for name in FIELDS})
         encoder.load_state_dict(saved["weights"])

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .checks import number
+from .checks import check_positive
 from .losses import sizes
 from .models import JEPA
 from .optimizers import set_rate
@@ -39,8 +39,7 @@ def nt_xent(z: Tensor, temperature: float = 0.5) -> Terms:
     never below 0. SimCLR (arXiv 2002.05709) eq. 1, at two views; at more, every other view of an image is a partner.
     """
     V, N, D = sizes(z)
-    if not number(temperature) or temperature <= 0:
-        raise InputError("temperature", temperature, "a finite number above 0")
+    check_positive(temperature, "temperature")
     if V < 2:
         raise InputError("views", V, "at least 2 views: there is nothing to pull together with one")
     unit = F.normalize(z.float(), dim=2).flatten(0, 1)  # (V*N, D)
@@ -77,7 +76,7 @@ def on_sphere(z: Tensor) -> Tensor:
     the scale that the regularizers ask for: so both can be judged by one rule. (SimSiam, section 4.1, keeps the
     length at 1 and compares with 1 / sqrt(D).)
     """
-    return F.normalize(z, dim=-1) * z.shape[-1] ** 0.5
+    return F.normalize(z.float(), dim=-1) * z.shape[-1] ** 0.5
 
 
 def lanes(model: JEPA, views: Tensor) -> tuple[Tensor, Tensor]:

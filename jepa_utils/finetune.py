@@ -16,7 +16,7 @@ from .checks import check_count, number
 from .encoders import Encoder
 from .optimizers import Muon, set_rate
 from .pixels import check_images
-from .runtime import InputError, autocast, generator, grad_scaler, keep_freed_memory
+from .runtime import InputError, autocast, generator, grad_scaler, keep_freed_memory, to_device
 from .threads import choose_threads
 from .train import lr_at
 
@@ -86,7 +86,7 @@ def train_on_labels(
     g, scaler = generator(seed), grad_scaler(images.device)
     for step in range(steps):
         set_rate(optimizer, *(lr_at(step, steps, rate) for rate in rates))
-        pick = torch.randint(len(images), (batch_size,), generator=g).to(images.device)
+        pick = to_device(torch.randint(len(images), (batch_size,), generator=g), images.device)
         with autocast(images.device):
             scores = network(make_views(images[pick], augmentation, 1, g)[0])
         loss = F.cross_entropy(scores.float(), y[pick])

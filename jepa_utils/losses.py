@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .checks import check_count, check_floats
+from .checks import check_count, check_floats, check_number, check_positive
 from .runtime import InputError
 
 
@@ -109,6 +109,15 @@ def random_directions(D: int, slices: int, seed: int, device: torch.device | str
     return F.normalize(torch.randn(D, slices, generator=g, device=device), dim=0)
 
 
+def slices_of(step: int, seed: int, D: int, slices: int, device: torch.device | str = "cpu") -> Tensor:
+    """The random directions (D, slices) of one step of a training: others at every step, and under every other seed.
+
+    The seeds of trainings lie 10^7 apart here, so that one reaches the directions of another's start only after
+    10^7 steps.
+    """
+    return random_directions(D, slices, seed * 10**7 + step, device)
+
+
 def frequencies(points: int = 10, t_max: float = 3.0) -> tuple[Tensor, Tensor]:
     """Where the characteristic function is compared, t (T,), and the weights of the integral over it.
 
@@ -116,8 +125,7 @@ def frequencies(points: int = 10, t_max: float = 3.0) -> tuple[Tensor, Tensor]:
     is even, so the t < 0 are folded onto the t > 0.
     """
     check_count(points, "points", 2)
-    if not 0 < t_max < float("inf"):
-        raise InputError("t_max", t_max, "a positive number, the largest frequency")
+    check_positive(t_max, "t_max")
     t = torch.linspace(-t_max, t_max, points, dtype=torch.float64)
     weights = torch.full_like(t, 2 * t_max / (points - 1))
     weights[[0, -1]] /= 2
@@ -207,6 +215,8 @@ def mixed(
     """
     if scale not in ("eb", "lejepa"):
         raise InputError("scale", scale, "eb, lejepa")
+    if scale == "lejepa":
+        check_number(lmbd, "lmbd", 1, "a share from 0 to 1, with scale lejepa")
     V = len(z)
     share = 1 if scale == "eb" else (1 - lmbd) * (V - 1) / (2 * V)
     terms = {"prediction": share * prediction(z if predicted is None else predicted, z)}

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from . import losses
-from .checks import check_count, number, whole
+from .checks import check_count, check_number
 from .config import TrainConfig
 from .data import Dataset
 from .encoders import Encoder, Normalize, ViT
@@ -24,6 +24,8 @@ from .threads import choose_threads
 from .train import check_batch_size, lr_at
 
 HOLDS = ("teacher", "sigreg", "nothing")
+OPTIMIZERS = ("adamw", "muon")
+SHARED = ("projector", "lmbd", "slices", "optimizer", "lr", "weight_decay", "seed")  # fields with TrainConfig
 AXES = {"features": 2, "tokens": 1}  # of tokens (N, T, F)
 
 
@@ -50,22 +52,24 @@ class MaskedConfig:
     seed: int = 0  # of weights, batches, layouts and slices
 
     def __post_init__(self):
-        for name, accepted in (("hold", HOLDS), ("over", AXES)):
+        for name, accepted in (("hold", HOLDS), ("over", AXES), ("optimizer", OPTIMIZERS)):
             if getattr(self, name) not in accepted:
                 raise InputError(name, getattr(self, name), ", ".join(accepted))
-        for name in ("patch_size", "width", "depth", "heads", "hpre", "predictor_depth", "slices", "batch_size"):
-            if not whole(getattr(self, name)) or getattr(self, name) < 1:
-                raise InputError(name, getattr(self, name), "a whole number of at least 1")
+        self.shared()
+        for name in ("patch_size", "width", "depth", "heads", "hpre", "predictor_depth", "batch_size"):
+            check_count(getattr(self, name), name)
         if SIZE % self.patch_size:
             raise InputError("patch_size", self.patch_size, f"a divisor of the image size, {SIZE}")
         for name in ("width", "hpre"):
             if getattr(self, name) % 4 or getattr(self, name) % self.heads:
                 raise InputError(name, getattr(self, name), f"a multiple of 4 and of the {self.heads} heads")
-        if not number(self.momentum) or not 0 <= self.momentum <= 1:
-            raise InputError("momentum", self.momentum, "a share from 0 to 1")
-        for name in ("lmbd", "lr", "weight_decay"):
-            if not number(getattr(self, name)) or getattr(self, name) < 0:
-                raise InputError(name, getattr(self, name), "a finite number of at least 0")
+        check_number(self.momentum, "momentum", 1, "a share from 0 to 1")
+        if self.hold == "sigreg" and not self.projector:
+            raise InputError("projector", self.projector, "widths joined by -, such as 128-64, with hold sigreg")
+
+    def shared(self) -> TrainConfig:
+        """The fields that it shares with the configuration of other trainings, which checks them."""
+        return TrainConfig(**{name: getattr(self, name) for name in SHARED})
 
 
 def grid_positions(side: int, width: int) -> Tensor:
@@ -216,8 +220,7 @@ def fit_masked(
     check_count(steps, "steps")
     check_batch_size(c.batch_size, len(x))
     keep_freed_memory()
-    rates = TrainConfig(optimizer=c.optimizer, lr=c.lr, weight_decay=c.weight_decay)
-    optimizer, log, at = build_optimizer(rates, model), [], {round(steps * i / looks) for i in range(1, looks + 1)}
+    optimizer, log, at = build_optimizer(c.shared(), model), [], {round(steps * i / looks) for i in range(1, looks + 1)}
     if on_look:
         on_look(0, model)
     order = torch.empty(0, dtype=torch.long)
@@ -235,8 +238,7 @@ def fit_masked(
         momentum = c.momentum + (1 - c.momentum) * step / steps
         directions = None
         if c.hold == "sigreg" and c.lmbd:
-            directions = losses.random_directions(model.predictor.answer.out_features, c.slices,
-                                                  c.seed * 10**7 + step, device)
+            directions = losses.slices_of(step, c.seed, model.predictor.answer.out_features, c.slices, device)
         log.append(masked_step(model, optimizer, x[pick], to_device(context, device), to_device(target, device),
                                momentum, c.lmbd, directions))
         seconds.append(time.perf_counter() - started)

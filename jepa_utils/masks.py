@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from .checks import check_count, number
+from .checks import check_count, check_range
 from .runtime import InputError
 
 TRIES = 200  # layouts drawn before it is said that none leaves a context
@@ -16,10 +16,8 @@ def draw_block(side: int, scale: tuple[float, float], aspect: tuple[float, float
     range; height and width are then rounded to whole patches. I-JEPA (arXiv 2301.08243) section 3.
     """
     check_count(side, "side")
-    for value, name, most in ((scale, "scale", 1.0), (aspect, "aspect", float("inf"))):
-        if len(value) != 2 or not all(map(number, value)) or not 0 < value[0] <= value[1] <= most:
-            accepted = "two shares of the grid" if most == 1 else "two numbers above 0, height over width"
-            raise InputError(name, value, f"{accepted}, the smaller first")
+    check_range(scale, "scale", 1)
+    check_range(aspect, "aspect")
     share, ratio, y, x = torch.rand(4, generator=g).tolist()
     area = side * side * (scale[0] + share * (scale[1] - scale[0]))
     ratio = aspect[0] + ratio * (aspect[1] - aspect[0])

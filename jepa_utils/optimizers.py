@@ -69,7 +69,8 @@ class Muon(torch.optim.Optimizer):
 
     Jordan et al. 2024, kellerjordan.github.io/posts/muon; the size, 0.2 sqrt(max(rows, columns)): Liu et al. 2025
     (arXiv 2502.16982), eq. 4. With that, `lr` is of AdamW's order. A kernel counts as a matrix, (out, in * height *
-    width). What has a single row or column (biases, norms, positions) gets AdamW, with Nesterov's momentum too.
+    width). What has one output or one input channel (biases, norms, positions, stems for gray images) gets AdamW,
+    with Nesterov's momentum too.
     """
 
     def __init__(self, params, lr: float, weight_decay: float = 0.0, momentum: float = 0.95,

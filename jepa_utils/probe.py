@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .checks import check_count, check_floats, described
+from .checks import check_count, check_floats, check_number, check_positive, described, number
 from .encoders import in_batches
 from .pixels import check_images, to_float
 from .runtime import InputError, autocast, generator, progress_bar
@@ -37,7 +37,7 @@ def raw_pixels(images: Tensor) -> Tensor:
 def validation_split(N: int, share: float = VALIDATION_SHARE, seed: int = 0) -> tuple[Tensor, Tensor]:
     """Indices of a random training part and of the validation part held out from it; neither is empty."""
     check_count(N, "N", 2)
-    if not 0 < share < 1:
+    if not number(share) or not 0 < share < 1:
         raise InputError("share", share, "a share of the images, between 0 and 1")
     order = torch.randperm(N, generator=generator(seed))
     held_out = min(max(1, round(share * N)), N - 1)
@@ -50,8 +50,10 @@ def linear_probe(train_h: Tensor, train_y: Tensor, test_h: Tensor, test_y: Tenso
     h (N, F), y (N,). The L2 penalty is chosen on a validation split, then the classifier is fitted
     on all training features.
     """
-    if not penalties or not all(0 < penalty < math.inf for penalty in penalties):
-        raise InputError("penalties", tuple(penalties), "one positive number or several")
+    if not penalties:
+        raise InputError("penalties", tuple(penalties), "one number or several")
+    for penalty in penalties:
+        check_positive(penalty, "penalties")
     train_h, test_h = standardize(train_h, test_h)
     train_y, test_y, classes = class_numbers(train_y, test_y, len(train_h), len(test_h))
     moments = second_moments(train_h)
@@ -84,8 +86,7 @@ def fit_logistic(
     classes = int(y.max()) + 1 if start is None else len(start[1])
     if y.max() >= classes:
         raise InputError("y", int(y.max()), f"labels below {classes}, for which there are weights to start from")
-    if not 0 < penalty < math.inf:
-        raise InputError("penalty", penalty, "a positive number")
+    check_positive(penalty, "penalty")
     parts = [(part.mT.contiguous(), rows[None]) for part, rows in zip(h.split(CHUNK), y.split(CHUNK), strict=True)]
     bound = (second_moments(h) if moments is None else moments) / 2
     bound.diagonal().add_(penalty + RIDGE * bound.trace())
@@ -125,8 +126,7 @@ def linear_probe_sgd(
     """
     check_count(epochs, "epochs")
     check_count(batch_size, "batch_size")
-    if not 0 < lr < math.inf:
-        raise InputError("lr", lr, "a positive number")
+    check_positive(lr, "lr")
     train_h, test_h = standardize(train_h, test_h)
     train_y, test_y, classes = class_numbers(train_y, test_y, len(train_h), len(test_h))
     fit_part, held_out = (part.to(train_y.device) for part in validation_split(len(train_y)))
@@ -158,8 +158,7 @@ def knn_probe(
     The protocol of Wu et al. 2018 (arXiv 1805.01978). With fewer than k training features all are neighbours.
     """
     check_count(k, "k")
-    if not 0 < temperature < math.inf:
-        raise InputError("temperature", temperature, "a positive number")
+    check_positive(temperature, "temperature")
     train_h, test_h = map(unit_length, check_features(train_h, test_h))
     train_y, test_y, classes = class_numbers(train_y, test_y, len(train_h), len(test_h))
     one_hot = F.one_hot(train_y, classes).float()  # (N, classes)
@@ -233,8 +232,7 @@ def standard_error(percent: float, N: int) -> float:
     How far another draw of N test images would move it, not how far another training would.
     """
     check_count(N, "N")
-    if not 0 <= percent <= 100:
-        raise InputError("percent", percent, "an accuracy from 0 to 100")
+    check_number(percent, "percent", 100, "an accuracy from 0 to 100")
     return math.sqrt(percent * (100 - percent) / N)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .checks import check_floats
+from .checks import check_floats, check_positive
 from .runtime import InputError
 
 
@@ -30,13 +30,6 @@ def exact_cloud(z: Tensor, axes: str = "N, D") -> Tensor:
     return z
 
 
-def spectrum_of(values: Tensor, name: str) -> Tensor:
-    """`exact`, and none of them negative, but for rounding."""
-    if (values := exact(values, name, "D")).min() < -1e-6 * values.max():
-        raise InputError(name, f"values down to {values.min():.3g}", "values of at least 0")
-    return values.clamp(min=0)
-
-
 def eigenvalues(z: Tensor) -> Tensor:
     """Eigenvalues of the covariance of z (N, D), descending: the variance along each principal axis."""
     z = exact_cloud(z)
@@ -46,7 +39,9 @@ def eigenvalues(z: Tensor) -> Tensor:
 
 def entropy_rank(values: Tensor) -> float:
     """exp of the entropy of values (D,) normalised to sum 1: D if all are equal, 1 if one holds all (or all are 0)."""
-    values = spectrum_of(values, "values")
+    if (values := exact(values, "values", "D")).min() < -1e-6 * values.max():
+        raise InputError("values", f"values down to {values.min():.3g}", "values of at least 0")
+    values = values.clamp(min=0)  # negative by rounding
     share = values / values.sum().clamp(min=1e-300)
     return torch.exp(-torch.xlogy(share, share).sum()).item()
 
@@ -63,15 +58,6 @@ def rankme(z: Tensor) -> float:
     """RankMe (arXiv 2210.02885, eq. 1): the entropy rank of the singular values of z (N, D), *not* centred."""
     z = exact_cloud(z)
     return entropy_rank(torch.linalg.eigvalsh(z.mT @ z).clamp(min=0).sqrt())
-
-
-def participation_ratio(eigvals: Tensor) -> float:
-    """(sum of eigenvalues)^2 / sum of their squares, of eigvals (D,): a rank that small ones hardly move.
-
-    0 if all are 0.
-    """
-    eigvals = spectrum_of(eigvals, "eigvals")
-    return (eigvals.sum().square() / eigvals.square().sum().clamp(min=1e-300)).item()
 
 
 def within_image_share(z: Tensor) -> float:
@@ -119,8 +105,8 @@ def collapse_report(z: Tensor, scale: float | None = 1.0) -> CollapseReport:
     `scale` is the std that the loss asks for: 1 for `z` under a regularizer. None where nothing asks
     for any: features `h`, and embeddings of a network that no loss has touched.
     """
-    if scale is not None and not 0 < scale < float("inf"):
-        raise InputError("scale", scale, "a positive number, or None where nothing fixes the scale")
+    if scale is not None:
+        check_positive(scale, "scale", ", or None where nothing fixes the scale")
     z = exact_cloud(z)
     N, D = z.shape
     std = z.std(dim=0)

@@ -5,7 +5,7 @@ from copy import deepcopy
 import torch
 from torch import nn
 
-from .runtime import InputError
+from .checks import check_number
 
 
 def averaged(student: nn.Module) -> nn.Module:
@@ -21,8 +21,7 @@ def follow(teacher: nn.Module, student: nn.Module, momentum: float) -> None:
     BYOL (arXiv 2006.07733) eq. 1; I-JEPA (arXiv 2301.08243) section 3. Raises InputError for a momentum outside
     0 to 1.
     """
-    if not 0 <= momentum <= 1:
-        raise InputError("momentum", momentum, "a share from 0 (the teacher is the student) to 1 (it never moves)")
+    check_number(momentum, "momentum", 1, "a share from 0 (the teacher is the student) to 1 (it never moves)")
     own: list[torch.Tensor] = [*teacher.parameters()]
     others: list[torch.Tensor] = [*student.parameters()]
     torch._foreach_lerp_(own, others, 1 - momentum)

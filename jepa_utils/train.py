@@ -51,7 +51,8 @@ def flops_per_view(config: TrainConfig, N: int = 2) -> float:
     with torch.device("meta"):
         model, views = build_model(replace(config, micro_batch=0)), torch.rand(config.views, N, config.dobs, 32, 32)
     with FlopCounterMode(display=False) as counter:
-        model(views)[1].sum().backward()
+        _, z, predicted = model(views)
+        (z.sum() + predicted.sum()).backward()
     return counter.get_total_flops() / (config.views * N)
 
 
@@ -72,7 +73,7 @@ class Loss:
         c = self.config
         if c.loss_type not in ("bcs", "visreg"):
             return ()
-        return (losses.random_directions(D, c.slices, c.seed * 10**7 + step, device),)
+        return (losses.slices_of(step, c.seed, D, c.slices, device),)
 
     def given(self, *drawn: Tensor) -> Callable[[Tensor, Tensor, int], dict[str, Tensor]]:
         """The same loss, with what is random about a step given."""
@@ -278,12 +279,11 @@ def draw_views(model: JEPA, images: Tensor, augmentation: Augmentation, views: i
 
 
 def check_finite(log: list[Tensor], names: list[str], step: int, out: Path | None) -> list[list[float]]:
-    """Read the logged terms (one wait for the device); raise if any is not finite."""
+    """Read the logged terms (one wait for the device); raise if any is not finite, and name the first."""
     values = torch.stack(log).tolist()
-    for back, row in enumerate(reversed(values)):
-        bad = [f"{name} = {value}" for name, value in zip(names, row, strict=True) if not math.isfinite(value)]
-        if bad and (back + 1 == len(values) or all(map(math.isfinite, values[-back - 2]))):
+    for at, row in enumerate(values, step + 1 - len(values)):
+        if bad := [f"{name} = {value}" for name, value in zip(names, row, strict=True) if not math.isfinite(value)]:
             checkpoint = out and out / Checkpoint.NAME
             kept = f"; the last good checkpoint is {checkpoint}" if checkpoint and checkpoint.exists() else ""
-            raise FloatingPointError(f"step {step - back}: {', '.join(bad)}; try a smaller lr{kept}")
+            raise FloatingPointError(f"step {at}: {', '.join(bad)}; try a smaller lr{kept}")
     return values

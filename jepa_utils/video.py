@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from . import losses
-from .checks import check_count, check_floats, number
-from .encoders import Normalize
+from .checks import check_count, check_floats, check_positive
+from .encoders import Normalize, in_batches
 from .moving_digits import Clips, make_clips
 from .optimizers import Muon, set_rate
 from .probe import fit_logistic, second_moments, standardize
@@ -46,18 +46,24 @@ class TemporalPredictor(nn.Module):
         return now + self.change(torch.cat([before, now, *latent], dim=-1))
 
 
-def encode(encoder: nn.Module, frames: Tensor) -> Tensor:
-    """z (T, N, D) of frames (T, N, 1, 32, 32)."""
+def check_frames(frames: Tensor) -> Tensor:
+    """`frames`, if they are (T, N, 1, 32, 32); InputError otherwise."""
     if frames.ndim != 5:
         raise InputError("frames", tuple(frames.shape), "shape (T, N, 1, 32, 32), time first")
-    return encoder(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])
+    return frames
 
 
-@torch.no_grad()
+def encode(encoder: nn.Module, frames: Tensor) -> Tensor:
+    """z (T, N, D) of frames (T, N, 1, 32, 32)."""
+    return encoder(check_frames(frames).flatten(0, 1)).unflatten(0, frames.shape[:2])
+
+
 def embed(encoder: nn.Module, frames: Tensor, clips: int = 128) -> Tensor:
-    """z (T, N, D) in evaluation mode, some clips at a time."""
-    encoder.eval()
-    return torch.cat([encode(encoder, part) for part in frames.split(clips, dim=1)], dim=1)
+    """z (T, N, D) in evaluation mode, some clips at a time; the encoder's mode stays."""
+    def encoded(part: Tensor) -> Tensor:
+        return encode(encoder, part.transpose(0, 1)).transpose(0, 1)
+
+    return in_batches(encoder, encoded, check_frames(frames).transpose(0, 1), clips).transpose(0, 1).contiguous()
 
 
 def guesses(predictor: Callable[[Tensor, Tensor], Tensor], z: Tensor) -> Tensor:
@@ -94,7 +100,7 @@ def vicreg_terms(var_loss_weight: float = 2.0, cov_loss_weight: float = 0.08) ->
 def sigreg_term(lmbd: float = 10.0, slices: int = 256, seed: int = 0) -> Regularizer:
     """SIGReg on new random slices at every step."""
     return lambda z, step: {"sigreg": lmbd * losses.sigreg(
-        z, losses.random_directions(z.shape[-1], slices, seed * 10**7 + step, z.device))}
+        z, losses.slices_of(step, seed, z.shape[-1], slices, z.device))}
 
 
 def no_regularizer(z: Tensor, step: int) -> dict[str, Tensor]:
@@ -107,8 +113,7 @@ def train(encoder: nn.Module, predictor: nn.Module, regularizer: Regularizer, st
     check_count(steps, "steps")
     check_count(N, "N", 2)
     check_count(T, "T", 3)
-    if not number(lr) or lr <= 0:
-        raise InputError("lr", lr, "a positive number")
+    check_positive(lr, "lr")
     keep_freed_memory()
     parameters = [*encoder.parameters(), *predictor.parameters()]
     optimizer, log = Muon(parameters, lr), []
@@ -190,7 +195,7 @@ def linear_readout(train_h: Tensor, train_y: Tensor, test_h: Tensor, penalty: fl
     mean_h, mean_y = train_h.mean(dim=0), train_y.mean(dim=0)
     h = train_h - mean_h
     gram = second_moments(h)
-    gram.diagonal().add_(penalty * gram.diagonal().mean())  # a share of the variance, whatever the scale of h
+    gram.diagonal().add_(penalty * gram.diagonal().mean().clamp(min=1e-30))  # a share of the variance, if there is any
     return mean_y + (test_h - mean_h) @ torch.linalg.solve(gram, h.mT @ (train_y - mean_y) / len(h))
 
 

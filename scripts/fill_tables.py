@@ -18,6 +18,7 @@ ASSETS = ROOT / "assets"
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.timing import table  # noqa: E402
+from jepa_utils.runtime import atomic  # noqa: E402
 
 NAMES = {"vicreg": "VICReg", "bcs": "SIGReg", "visreg": "VISReg", "vc": "VC", "none": "no regularizer"}
 ENCODERS = {"resnet5": "ResNet5", "whitenet": "WhiteNet", "resnet": "ResNet-18", "vit_s": "ViT-S", "vit_b": "ViT-B"}
@@ -120,9 +121,12 @@ def main() -> None:
         path = ROOT / name
         before = path.read_text(encoding="utf-8")
         after = fill(path, before, contents)
-        if check and after != before:
+        if after == before:
+            continue
+        if check:
             sys.exit(f"{name}: its tables are not what assets/ says; run python scripts/fill_tables.py")
-        path.write_text(after, encoding="utf-8", newline="\n")
+        with atomic(path) as temporary:
+            temporary.write_text(after, encoding="utf-8", newline="\n")
 
 
 if __name__ == "__main__":

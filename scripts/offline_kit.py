@@ -35,7 +35,9 @@ SYSTEMS = {
     "macos": ({"sys_platform": "darwin", "platform_system": "Darwin", "os_name": "posix", "platform_machine": "arm64"},
               ["macosx_14_0_arm64"]),
 }
-HERE = next((name for name, (about, _) in SYSTEMS.items() if about["platform_system"] == platform.system()), None)
+THIS = platform.system(), platform.machine()
+HERE = next((name for name, (about, _) in SYSTEMS.items()
+             if (about["platform_system"], about["platform_machine"]) == THIS), None)
 WITH_NOTEBOOKS = ("assets", "docs/toy")  # what they open of the repository; no pictures
 
 

@@ -19,6 +19,8 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from nbconvert import HTMLExporter
 
+from jepa_utils.runtime import atomic
+
 NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
 
 
@@ -91,7 +93,8 @@ def main() -> None:
         except CellExecutionError as error:
             sys.exit(f"{path.name} failed:\n{error}")
         target = path if options.in_place else options.folder / path.name
-        nbformat.write(notebook, target)
+        with atomic(target) as temporary:  # the author's own file, with --in-place
+            nbformat.write(notebook, temporary)
         (options.folder / path.with_suffix(".html").name).write_text(page(notebook), encoding="utf-8")
         print(f"{path.name:<40} {time.perf_counter() - started:6.1f} s", flush=True)
 

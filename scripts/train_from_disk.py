@@ -19,6 +19,7 @@ import torch
 
 from jepa_utils import pictures
 from jepa_utils.augment import PRESETS
+from jepa_utils.checks import check_count
 from jepa_utils.data import Dataset
 from jepa_utils.encoders import save_encoder
 from jepa_utils.pixels import SIZE
@@ -61,6 +62,7 @@ def main() -> None:
     parser.add_argument("--extend", action="store_true", help="to more epochs than the run was begun with")
     options = parser.parse_args()
     try:
+        check_count(options.workers, "workers", 0)
         config = recipe(f"laptop-{options.loss_type}", batch_size=options.batch_size, epochs=options.epochs)
         groups = pictures.find(options.path)
         samples = [(file, label) for label, files in enumerate(groups.values()) for file in files]

@@ -243,7 +243,7 @@ BAD = [
     *((f"part={part!r}", lambda part=part: make_views(PICTURES, CIFAR10, part=part), "part") for part in (
         0, [0, 1], slice(6, 9), slice(3, 3), slice(None, None, -1))),
     ("a preset's name", lambda: make_views(PICTURES, "cifar10"), "augmentation"),
-    ("the fields alone", lambda: augment.augment(PICTURES, {"flip": 0.5}), "augmentation"),
+    ("the fields alone", lambda: make_views(PICTURES, {"flip": 0.5}), "augmentation"),
     ("one image without its axis", lambda: make_views(PICTURES[0], CIFAR10), "images"),
     ("an array", lambda: make_views(PICTURES.numpy(), CIFAR10), "images"),
     ("values to 255", lambda: make_views(255 * PICTURES, CIFAR10), "images"),

@@ -128,6 +128,14 @@ def test_load_names_the_parameter_that_it_refuses(options, parameter):
         data.load(**options)
 
 
+@pytest.mark.parametrize(("options", "parameter"), [
+    ({"train": 0}, "train"), ({"test": -1}, "test"), ({"train": 1.5}, "train"), ({"task": "count"}, "task"),
+])
+def test_digits_name_the_parameter_that_they_refuse(options, parameter):
+    with pytest.raises(InputError, match=f"^{parameter}: "):
+        data.digits(**options)
+
+
 # ------------------------------------------------------------------------------------------ a data set of one's own
 
 X, Y = torch.zeros(4, 3, 32, 32, dtype=torch.uint8), torch.arange(4)

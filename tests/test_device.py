@@ -20,7 +20,7 @@ import training
 from other_device import OtherDevice
 from torch import nn
 
-from jepa_utils import augment, encoders, losses, probe, runtime, train
+from jepa_utils import augment, encoders, finetune, losses, probe, runtime, train
 from jepa_utils.config import CHOICES
 from jepa_utils.data import Dataset
 from jepa_utils.models import build_model, embeddings, settle_batchnorm
@@ -121,6 +121,27 @@ def looks(steps):
     """Who may wait in each epoch: after every LOOK_EVERY steps and at the end."""
     epochs = [min(STEPS, steps - start) for start in range(0, steps, STEPS)]
     return [["check_finite"] * (count // LOOK_EVERY + 1) for count in epochs]
+
+
+def fine_tuned(steps, device="cpu"):
+    """The last weights of a training on labels; who waited for the device, and who copied to it without waiting."""
+    encoder = build_model(TINY).encoder
+    head = nn.Linear(encoder.features, 4)
+    nn.init.zeros_(head.weight), nn.init.zeros_(head.bias)
+    with nullcontext(OtherDevice()) if device == "cpu" else OtherDevice() as other, same_everywhere():
+        images, labels = IMAGES.to(device), LABELS.to(device)
+        network = finetune.train_on_labels(encoder, head, images, labels, augment.CIFAR10, steps, batch_size=4)
+        waits = [wait.function for wait in other.waits]
+        weights = torch.cat([value.flatten() for value in network.state_dict().values()]).cpu().numpy()
+    return weights, waits, [copy.function for copy in other.sent]
+
+
+def test_fine_tuning_elsewhere_is_that_on_the_cpu_and_waits_for_no_step(elsewhere):
+    there, longer, (here, *_) = elsewhere(fine_tuned, 2, DEVICE), elsewhere(fine_tuned, 3, DEVICE), fine_tuned(2)
+    weights, waits, sent = there.result()
+    np.testing.assert_allclose(weights, here, rtol=1e-4, atol=1e-6)
+    assert waits == longer.result()[1]  # to look at the labels, before the first step
+    assert sent == ["to_device"] * 4  # in each step the choice of images, and what is random about their views
 
 
 def test_a_copy_to_a_gpu_starts_from_page_locked_memory():  # from any other the caller waits, non_blocking or not

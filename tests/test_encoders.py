@@ -63,6 +63,8 @@ SPOILED = {
     "a list": lambda path: torch.save([1, 2], path),
     "another format": changed(format="somebody's encoder"),
     "a later version": changed(version=2),
+    "no version": lambda path: torch.save({k: v for k, v in torch.load(path, weights_only=True).items()
+                                           if k != "version"}, path),
     "no configuration": changed(config={}),
     "an unknown model": changed(config=asdict(CONFIGS["resnet5"]) | {"model_type": "resnet50"}),
     "another width": changed(config=asdict(CONFIGS["resnet5"]) | {"dstc": 16}),

@@ -144,12 +144,20 @@ def test_a_cloud_that_fills_the_sphere_has_a_std_of_one():
     torch.testing.assert_close(on_sphere(7 * z).std(dim=0), torch.ones(16), rtol=0.05, atol=0)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_half_precision_has_the_directions_of_its_values_and_zeros_stay_zeros(dtype):
+    z = torch.tensor(embeddings(2, 8, 5)).to(dtype)
+    assert torch.equal(on_sphere(z), on_sphere(z.float()))
+    assert torch.equal(on_sphere(torch.zeros(3, 5, dtype=dtype)), torch.zeros(3, 5))
+
+
 @pytest.mark.parametrize(("call", "parameter"), [
     (lambda: nt_xent(torch.randn(1, 8, 4)), "views"),
     (lambda: nt_xent(torch.randn(8, 4)), "z"),
     (lambda: nt_xent(torch.randn(2, 1, 4)), "batch_size"),
     (lambda: nt_xent(torch.randn(2, 8, 4), 0), "temperature"),
     (lambda: nt_xent(torch.randn(2, 8, 4), float("nan")), "temperature"),
+    (lambda: nt_xent(torch.randn(2, 8, 4), "warm"), "temperature"),
     (lambda: negative_cosine(torch.randn(1, 8, 4), torch.randn(1, 8, 4)), "views"),
     (lambda: negative_cosine(torch.randn(1, 8, 4), torch.randn(2, 8, 4)), "predicted"),
 ])

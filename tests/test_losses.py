@@ -309,7 +309,10 @@ BAD = [
     ("no range of frequencies", lambda: losses.sigreg(Z, directions(4), t_max=0.0), "t_max"),
     ("an endless range of frequencies", lambda: losses.frequencies(10, math.inf), "t_max"),
     ("a range that is no number", lambda: losses.frequencies(10, math.nan), "t_max"),
+    ("a range in words", lambda: losses.frequencies(10, "wide"), "t_max"),
     ("a scale nobody knows", lambda: losses.bcs(Z, scale="paper"), "scale"),
+    *((f"{loss.__name__} with a share of {lmbd!r}", lambda loss=loss, lmbd=lmbd: loss(Z, lmbd=lmbd, scale="lejepa"),
+       "lmbd") for loss in (losses.bcs, losses.visreg) for lmbd in (-0.1, 1.1, math.nan, "half")),
     ("visreg without slices", lambda: losses.visreg(Z, slices=0), "slices"),
     ("visreg in a scale nobody knows", lambda: losses.visreg(Z, scale="paper"), "scale"),
     ("the shape of one image", lambda: losses.shape(Z[:, :1], directions(4)), "batch_size"),
@@ -353,6 +356,12 @@ def test_the_covariance_term_is_never_below_zero_and_its_gradient_is_right_there
 def test_one_view_alone_is_refused(loss):
     with pytest.raises(InputError, match=r"^(z|views): "):
         loss(torch.randn(1, 8, 4))
+
+
+def test_slices_are_others_at_every_step_and_seed_and_those_that_they_always_were():
+    assert torch.equal(losses.slices_of(3, 2, 5, 4), losses.random_directions(5, 4, 20_000_003))
+    drawn = [losses.slices_of(step, seed, 5, 4) for step in range(3) for seed in range(3)]
+    assert not any(torch.equal(a, b) for i, a in enumerate(drawn) for b in drawn[:i])
 
 
 def test_unusable_scale_and_points_are_refused_by_name():

@@ -82,6 +82,7 @@ def test_distances_are_counted_from_the_nearest_visible_patch():
 @pytest.mark.parametrize(("call", "name"), [
     (lambda: draw_block(8, (0.5, 0.2), (1, 1), generator(0)), "scale"),
     (lambda: draw_block(8, (0.5, 1.2), (1, 1), generator(0)), "scale"),
+    (lambda: draw_block(8, 0.5, (1, 1), generator(0)), "scale"),
     (lambda: draw_block(8, (0.5, 0.6), (0, 1), generator(0)), "aspect"),
     (lambda: draw_block(0, (0.5, 0.6), (1, 1), generator(0)), "side"),
     (lambda: sample_blocks(8, generator(0), 0), "blocks"),
@@ -91,12 +92,16 @@ def test_distances_are_counted_from_the_nearest_visible_patch():
     (lambda: MaskedConfig(width=98), "width"),
     (lambda: MaskedConfig(momentum=1.5), "momentum"),
     (lambda: MaskedConfig(patch_size=5), "patch_size"),
-    (lambda: MaskedConfig(lr=-1), "lr"),
+    *((lambda name=name, value=value: MaskedConfig(**{name: value}), name) for name, value in (
+        ("lr", -1), ("lr", 0), ("lr", "fast"), ("lmbd", -1), ("weight_decay", float("nan")), ("slices", 0),
+        ("seed", -1.5), ("seed", -1), ("optimizer", "sgd"), ("optimizer", "lars"), ("projector", "abc"),
+        ("projector", None), ("depth", 0), ("batch_size", 1.5))),
+    (lambda: MaskedConfig(hold="sigreg", projector=""), "projector"),
     (lambda: fit_masked(MaskedConfig(**TINY), digits(600, 200).limited(50), 2), "batch_size"),
     (lambda: fit_masked(MaskedConfig(**TINY), digits(600, 200), 0), "steps"),
 ])
 def test_what_cannot_be_used_is_refused_by_name_in_one_line(call, name):
-    with pytest.raises(InputError, match=name) as error:
+    with pytest.raises(InputError, match=f"^{name}: ") as error:
         call()
     assert "\n" not in str(error.value)
 

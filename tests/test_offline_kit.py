@@ -5,6 +5,7 @@ import json
 import os
 import platform
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -72,6 +73,16 @@ def test_markers_are_answered_for_the_computer_that_is_asked_about(kit, tmp_path
     (tmp_path / "lock").write_text("# how\n" + "\n".join(lines), encoding="utf-8")
     assert kit.wanted(tmp_path / "lock", "linux", "3.11") == ["both==1", "old==1"]
     assert kit.wanted(tmp_path / "lock", "macos", "3.13") == ["both==1", "arm==1"]
+
+
+@pytest.mark.parametrize(("system", "machine", "here"), [
+    ("Linux", "x86_64", "linux"), ("Windows", "AMD64", "windows"), ("Darwin", "arm64", "macos"),
+    ("Linux", "aarch64", None), ("Darwin", "x86_64", None), ("Windows", "ARM64", None),
+])
+def test_a_computer_is_known_by_its_system_and_its_processor(kit, monkeypatch, system, machine, here):
+    monkeypatch.setattr(platform, "system", lambda: system)
+    monkeypatch.setattr(platform, "machine", lambda: machine)
+    assert runpy.run_path(kit.__file__)["HERE"] == here
 
 
 # Gathering and installing

@@ -2,10 +2,13 @@
 
 import importlib
 import json
+import os
 import re
 import subprocess
 import sys
+from concurrent.futures.process import BrokenProcessPool
 from html import unescape
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,6 +17,7 @@ from PIL import Image
 from series import PATHS, read
 from torch import nn
 
+from benchmarks import timing
 from benchmarks.experiments import estimate, search
 from jepa_utils import data, probe
 from jepa_utils.encoders import load_encoder
@@ -45,6 +49,50 @@ def test_a_row_says_how_it_was_made(path):
 @pytest.mark.slow
 def test_the_readme_says_what_the_files_say():
     script("scripts/fill_tables.py", "--check")
+
+
+def dies(*_, **__):
+    raise OSError(28, "No space left on device")
+
+
+@pytest.fixture
+def tables(monkeypatch, tmp_path):
+    """Calls fill_tables.py for a page of one table that should say "new"; the page."""
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    script, page = importlib.import_module("fill_tables"), tmp_path / "page.md"
+    monkeypatch.setattr(script, "ROOT", tmp_path)
+    monkeypatch.setattr(script, "pages", lambda: {"page.md": {"mark": "new"}})
+    page.write_text("<!-- mark -->\nold\n<!-- /mark -->\n", encoding="utf-8")
+
+    def fill(*options):
+        monkeypatch.setattr(sys, "argv", ["fill_tables.py", *options])
+        script.main()
+
+    return fill, page
+
+
+def test_tables_are_only_looked_at_in_a_check_and_only_written_where_they_change(tables):
+    fill, page = tables
+    with pytest.raises(SystemExit, match=r"^page.md: its tables are not what assets/ says"):
+        fill("--check")
+    assert "old" in page.read_text(encoding="utf-8")
+    fill()
+    assert page.read_text(encoding="utf-8") == "<!-- mark -->\nnew\n<!-- /mark -->\n"
+    written = page.stat()
+    fill("--check")
+    fill()
+    assert page.stat().st_ino == written.st_ino
+    assert page.stat().st_mtime_ns == written.st_mtime_ns
+
+
+def test_a_page_that_cannot_be_written_whole_stays_as_it_was(tables, monkeypatch):
+    fill, page = tables
+    before = page.read_bytes()
+    monkeypatch.setattr("os.fsync", dies)
+    with pytest.raises(OSError, match="No space left"):
+        fill()
+    assert page.read_bytes() == before
+    assert list(page.parent.iterdir()) == [page]
 
 
 @pytest.mark.slow
@@ -85,6 +133,23 @@ def test_benchmarks_end_with_a_table(tmp_path):
     assert said.splitlines()[-1].startswith("| linear probe | 500 x 32 features, synthetic; test accuracy")
 
 
+def holds(small=False):
+    torch.ones(1 if small else 10**7)
+
+
+def exits(small=False):
+    os._exit(1)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(torch.cuda.is_available() or not Path("/proc/self/clear_refs").exists(),
+                    reason="a process of its own is for CPUs, under Linux")
+def test_a_peak_of_memory_is_that_of_the_call_and_a_process_that_dies_ends_the_wait():
+    assert timing.peak_memory(holds) == pytest.approx(4e7, rel=0.2)
+    with pytest.raises(BrokenProcessPool):
+        timing.peak_memory(exits)
+
+
 @pytest.mark.slow
 def test_the_plain_loop_makes_new_views_in_every_epoch():
     from benchmarks.training import per_image, plain_vicreg  # these need the peers
@@ -121,6 +186,24 @@ def test_html_of_the_series_keeps_the_texts_of_figures(monkeypatch):
     assert set(texts) <= {unescape(text) for text in re.findall(r'alt="([^"]*)"', html)}
 
 
+def test_a_notebook_whose_outputs_cannot_be_written_whole_stays_as_it_was(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    run_series = importlib.import_module("run_series")
+    path = tmp_path / "01_a.ipynb"
+    path.write_text("the author's", encoding="utf-8")
+
+    def half(notebook, file):
+        file.write_text("half of", encoding="utf-8")
+        dies()
+
+    for name, value in (("NOTEBOOKS", tmp_path), ("execute", lambda path: None), ("nbformat.write", half)):
+        monkeypatch.setattr(f"run_series.{name}", value)
+    monkeypatch.setattr(sys, "argv", ["run_series.py", str(tmp_path / "build"), "--in-place"])
+    with pytest.raises(OSError, match="No space left"):
+        run_series.main()
+    assert path.read_text(encoding="utf-8") == "the author's"
+
+
 @pytest.mark.slow
 def test_training_from_a_folder_that_is_read_by_several_processes(tmp_path):
     for i in range(12):
@@ -130,6 +213,13 @@ def test_training_from_a_folder_that_is_read_by_several_processes(tmp_path):
     script(ROOT / "scripts/train_from_disk.py", tmp_path / "pictures",
            "--batch-size", 4, "--epochs", 2, "--workers", 2, "--out", tmp_path)
     assert torch.isfinite(load_encoder(tmp_path)(torch.zeros(2, 3, 32, 32))).all()
+
+
+def test_fewer_than_no_processes_to_read_pictures_are_refused_in_one_line(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    monkeypatch.setattr(sys, "argv", ["train_from_disk.py", str(tmp_path), "--workers", "-1"])
+    with pytest.raises(SystemExit, match=r"^train_from_disk.py: error: workers: -1 .* at least 0$"):
+        importlib.import_module("train_from_disk").main()
 
 
 @pytest.fixture

@@ -42,7 +42,7 @@ def test_running_statistics_stay_the_teachers_own():
     assert teacher[1].running_mean.eq(0).all()
 
 
-@pytest.mark.parametrize("momentum", [-0.1, 1.1, float("nan")])
+@pytest.mark.parametrize("momentum", [-0.1, 1.1, float("nan"), "slow", None])
 def test_a_momentum_that_is_no_share_is_refused_by_name(momentum):
     with pytest.raises(InputError, match="momentum"):
         follow(network(), network(), momentum)

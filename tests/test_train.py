@@ -44,6 +44,14 @@ def test_operations_of_a_resnet18_are_those_counted_by_hand():
         assert train.flops_per_view(config) == pytest.approx(by_hand, rel=1e-6)
 
 
+@pytest.mark.parametrize("views", [2, 4])
+def test_operations_of_a_predictor_are_counted_forward_and_backward(views):
+    alone, guessed = (train.flops_per_view(replace(TINY, predictor=predictor, hpre=5, views=views))
+                      for predictor in ("identity", "mlp"))
+    layers = TINY.dstc * 5 + 5 * TINY.dstc  # multiplications for one view of each image, the context
+    assert guessed - alone == pytest.approx(2 * 3 * layers / views)
+
+
 def test_one_step_is_taken_at_full_rate():
     assert lr_at(0, 1, 0.5) == 0.5
 

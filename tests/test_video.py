@@ -17,6 +17,16 @@ def test_a_rollout_is_the_predictor_applied_again_and_again():
     torch.testing.assert_close(path, torch.stack([first, second, predictor(first, second)]))
 
 
+def test_embeddings_are_those_of_every_frame_in_evaluation_mode_and_the_mode_stays():
+    encoder, frames = video.frame_encoder(4, 4), make_clips(5, 3, generator(0)).frames
+    for training in (True, False):
+        z = video.embed(encoder.train(training), frames, clips=2)
+        assert encoder.training == training
+        assert not z.requires_grad
+        with torch.no_grad():
+            torch.testing.assert_close(z, torch.stack([encoder.eval()(frame) for frame in frames]))
+
+
 def test_guesses_meet_the_frames_they_guess():
     z = torch.arange(6.0)[:, None, None].expand(6, 2, 3)
     terms = video.loss_terms(lambda before, now: 2 * now - before, z, video.no_regularizer, 0)
@@ -40,6 +50,12 @@ def test_probes_read_what_is_there():
     assert read["velocity, two frames"][0] > 0.6
     for value, low, high in read.values():
         assert low <= value <= high
+
+
+def test_a_readout_of_features_that_are_all_dead_is_the_mean():
+    y = torch.randn(20, 2, generator=generator(0))
+    for h in (torch.zeros(20, 3), torch.full((20, 3), 0.5)):
+        torch.testing.assert_close(video.linear_readout(h, y, h[:4]), y.mean(dim=0).expand(4, 2))
 
 
 def test_without_a_regularizer_z_collapses_and_with_one_it_does_not():
@@ -78,6 +94,7 @@ def test_predictors_learn_on_frozen_embeddings(way):
 @pytest.mark.parametrize(("call", "name"), [
     (lambda: video.frame_encoder(0), "D"),
     (lambda: video.encode(video.frame_encoder(4), torch.zeros(5, 1, 32, 32)), "frames"),
+    (lambda: video.embed(video.frame_encoder(4), torch.zeros(5, 1, 32, 32)), "frames"),
     (lambda: video.guesses(torch.add, torch.zeros(2, 5, 3)), "z"),
     (lambda: video.rollout(torch.add, torch.zeros(5, 3), torch.zeros(5, 3), 0), "steps"),
     (lambda: video.train(video.frame_encoder(4), video.TemporalPredictor(4), video.no_regularizer, 1, generator(0),
