@@ -2,14 +2,20 @@
 
 import json
 import os
+import pickle
 import subprocess
 import sys
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
+from datetime import timedelta
+from multiprocessing import get_context
 from pathlib import Path
+from unittest.mock import patch
+from uuid import uuid4
 
 import pytest
 import torch
-import torch.multiprocessing as mp
+import torch.distributed as dist
 from conftest import ROOT
 from training import IMAGES, TINY, fit, tiny_vit, without
 
@@ -17,7 +23,7 @@ from jepa_utils import distributed, models, runtime
 from jepa_utils.runtime import InputError
 from jepa_utils.train import build_loss
 
-pytestmark = pytest.mark.slow  # every test starts processes
+pytestmark = pytest.mark.slow  # it starts processes
 
 RUNS = {
     "vicreg": replace(TINY, loss_type="vicreg", projector="16-8", epochs=1),
@@ -29,21 +35,54 @@ RUNS = {
 }
 
 
-def process(number, processes, folder, job, *arguments):
-    """One of several processes: joins the others over the loopback interface, works, keeps its result."""
+def prepare():
+    """What holds for all that a process does."""
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
     torch.set_num_threads(1)
     runtime.fast_bf16 = lambda device: False  # bf16 would round two half batches unlike one whole
-    torch.distributed.init_process_group("gloo", f"file://{folder}/rendezvous", rank=number, world_size=processes)
-    torch.save(job(*arguments), Path(folder) / f"{number}.pt")
-    distributed.stop()
 
 
-def together(folder, job, *arguments, processes=2):
-    """The results of `job` in each of several processes."""
-    mp.spawn(process, (processes, str(folder), job, *arguments), nprocs=processes)
-    (folder / "rendezvous").unlink(missing_ok=True)
-    return [torch.load(folder / f"{i}.pt") for i in range(processes)]
+def take_part(rank, rendezvous, job, *arguments):
+    """The result of `job` in one of two processes, which meet for it over the loopback interface and part again."""
+    dist.init_process_group("gloo", f"file://{rendezvous}", timedelta(minutes=1), rank=rank, world_size=2)
+    try:
+        return pickle.dumps(job(*arguments))
+    finally:
+        distributed.stop()  # after an error, too: so the other does not wait
+
+
+@pytest.fixture(scope="module")
+def pair():
+    """Two processes that stay: what takes longest is to start one."""
+    one, two = (ProcessPoolExecutor(1, get_context("spawn"), prepare) for _ in range(2))
+    with one, two:
+        yield one, two
+
+
+@pytest.fixture
+def together(pair, tmp_path):
+    """The results of a job in each of two processes; the first error, if there is one."""
+    def call(job, *arguments):
+        meeting = tmp_path / uuid4().hex  # a place of its own for each job
+        results = [process.submit(take_part, rank, meeting, job, *arguments) for rank, process in enumerate(pair)]
+        for result in as_completed(results, timeout=240):
+            result.result()
+        return [pickle.loads(result.result()) for result in results]
+
+    return call
+
+
+def fails_in_one_process():
+    if distributed.rank() == 1:
+        raise ArithmeticError("in one of two")
+    distributed.agreed(0)
+    distributed.gather(torch.zeros(1, 1))
+
+
+def test_an_error_in_one_process_is_told_and_keeps_nobody_from_the_next_job(together):
+    with pytest.raises(ArithmeticError, match="in one of two"):
+        together(fails_in_one_process)
+    assert together(distributed.rank) == [0, 1]
 
 
 def loss_and_gradients(config):
@@ -59,9 +98,9 @@ def loss_and_gradients(config):
 
 @pytest.mark.parametrize("config", [RUNS[name] for name in ("vicreg", "bcs", "visreg", "lejepa", "vc, predictive")],
                          ids=lambda c: f"{c.loss_type} {c.scale}")
-def test_losses_and_gradients_are_those_of_the_whole_batch(tmp_path, config):
+def test_losses_and_gradients_are_those_of_the_whole_batch(together, config):
     terms, *gradients = loss_and_gradients(config)
-    shares = together(tmp_path, loss_and_gradients, config)
+    shares = together(loss_and_gradients, config)
     for share in shares:
         torch.testing.assert_close(share[0], terms, rtol=1e-5, atol=1e-7)
     for i, gradient in enumerate(gradients, 1):  # DistributedDataParallel divides by the number of processes
@@ -100,39 +139,39 @@ def full_precision(monkeypatch):
 
 
 @pytest.mark.parametrize("name", RUNS)
-def test_three_optimizer_steps_in_two_processes_are_three_in_one(tmp_path, full_precision, name):
+def test_three_optimizer_steps_in_two_processes_are_three_in_one(together, full_precision, name):
     assert len(IMAGES) // RUNS[name].batch_size == 3
     alone = run(RUNS[name])
-    for shared in together(tmp_path, run, RUNS[name]):
+    for shared in together(run, RUNS[name]):
         assert_same_run(shared, alone)
 
 
 def run_vit(config):
-    """`run` in a process of its own, with a small ViT."""
-    models.build_encoder = tiny_vit
-    return run(config)
+    """`run` with a small ViT."""
+    with patch.object(models, "build_encoder", tiny_vit):
+        return run(config)
 
 
-def test_micro_batches_in_two_processes_are_the_whole_batch_in_one(tmp_path, full_precision, monkeypatch):
+def test_micro_batches_in_two_processes_are_the_whole_batch_in_one(together, full_precision):
     config = replace(TINY, model_type="vit_s", loss_type="vicreg", projector="16-8", optimizer="lars", lr=0.1, epochs=1)
-    monkeypatch.setattr(models, "build_encoder", tiny_vit)
-    alone = run(config)
-    for shared in together(tmp_path, run_vit, replace(config, micro_batch=3)):  # of the 16 views that each process has
+    alone = run_vit(config)
+    for shared in together(run_vit, replace(config, micro_batch=3)):  # of the 16 views that each process has
         assert_same_run(shared, alone)
 
 
-def test_a_run_goes_on_with_another_number_of_processes(tmp_path, full_precision):
+def test_a_run_goes_on_with_another_number_of_processes(together, tmp_path, full_precision):
     config, out = replace(RUNS["bcs"], epochs=3), str(tmp_path / "out")
     undisturbed = run(config)
-    together(tmp_path, run, config, out, False, 1)
+    together(run, config, out, False, 1)
     assert_same_run(run(config, out, True), undisturbed)
 
 
-def test_one_process_goes_on_as_two(tmp_path, full_precision):
+def test_one_process_goes_on_as_two(together, tmp_path, full_precision):
     config, out = replace(RUNS["vicreg"], epochs=3), str(tmp_path / "out")
     run(config, out, False, 1)
-    for shared in together(tmp_path, run, config, out, True):
-        assert_same_run(shared, run(config))
+    undisturbed = run(config)
+    for shared in together(run, config, out, True):
+        assert_same_run(shared, undisturbed)
 
 
 def first_rows(N):
@@ -142,8 +181,8 @@ def first_rows(N):
 
 
 @pytest.mark.parametrize("N", [1, 7, 8])
-def test_features_are_computed_in_shares_and_put_together_in_order(tmp_path, N):
-    for rows, seen in together(tmp_path, first_rows, N):
+def test_features_are_computed_in_shares_and_put_together_in_order(together, N):
+    for rows, seen in together(first_rows, N):
         assert torch.equal(rows, 2.0 * torch.arange(N)[:, None])
         assert seen == [-(-N // 2)]
 
@@ -153,8 +192,8 @@ def uneven_batch():
         fit(replace(TINY, batch_size=15))
 
 
-def test_a_batch_that_cannot_be_shared_out_is_refused(tmp_path):
-    together(tmp_path, uneven_batch)
+def test_a_batch_that_cannot_be_shared_out_is_refused(together):
+    together(uneven_batch)
 
 
 def test_torchrun_gives_one_result_from_one_writer(tmp_path):

@@ -60,7 +60,7 @@ def words(command):
 @pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
 def test_the_described_commands_run_on_cifar10(tmp_path, cifar10_folder, command):
-    small = "--limit 4 --batch_size 4 --max_steps 1 --probe_epochs 2 --json --out here"  # later options win
+    small = "--limit 2 --batch_size 2 --max_steps 1 --probe_epochs 2 --json --out here"  # later options win
     done = subprocess.run([sys.executable, ROOT / "main.py", *words(command), *small.split()],
                           cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr

@@ -191,30 +191,3 @@ def test_muon_evens_out_the_singular_values_of_every_kernels_update():
         assert even.max() / even.min() < 2.5, name
         size = update.square().mean().sqrt()
         assert size == pytest.approx(0.2 * config.lr, rel=0.3), name  # about AdamW's usual size
-
-
-class OnDevice(torch.Tensor):
-    """Images and all that is computed from them; counts the times that Python waits for a value."""
-
-    waits = 0
-
-    @classmethod
-    def __torch_function__(cls, function, types, args=(), kwargs=None):
-        name = getattr(function, "__name__", "")
-        cls.waits += name in ("item", "tolist", "cpu", "numpy", "nonzero", "__bool__", "__float__", "__int__",
-                              "__index__", "__array__", "__contains__")
-        return super().__torch_function__(function, types, args, kwargs or {})
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("changes", [
-    {"loss_type": "vicreg"}, {"loss_type": "bcs"}, {"loss_type": "vc", "predictor": "conv"},
-], ids=str)
-def test_the_loop_waits_for_the_device_once_an_epoch_not_at_every_step(monkeypatch, changes):
-    monkeypatch.setattr(OnDevice, "waits", 0)
-    config = replace(TINY, epochs=2, batch_size=4, **changes)  # 12 steps an epoch
-    model = build_model(config)
-    model.register_forward_pre_hook(lambda model, views: views[0].as_subclass(OnDevice))  # where views are new memory
-    images, labels = IMAGES.as_subclass(OnDevice), LABELS.as_subclass(OnDevice)
-    train.train(model, build_loss(config), images, CIFAR10, config, labels, progress=False)
-    assert OnDevice.waits == 2 + 2  # the range of the labels, then the logged losses at the end of each epoch
