@@ -16,6 +16,7 @@ from pathlib import Path
 
 import nbformat
 import slides
+from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
 REPOSITORY = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["urls"]["repository"]
@@ -80,6 +81,9 @@ def gather(source: Path) -> None:
     (source / "api.md").write_text("\n\n".join(["# The module jepa_utils", *modules]), encoding="utf-8")
     for picture in [*(ROOT / "assets").glob("*.png"), *(ROOT / "assets").glob("*.gif")]:
         shutil.copy(picture, source / "assets")
+    with Image.open(ROOT / "assets" / "collapse.gif") as moving:  # for whoever wants little motion
+        moving.seek(moving.n_frames - 1)
+        moving.convert("RGB").save(source / "assets" / "collapse-still.png")
 
 
 def accessible(page: str) -> str:

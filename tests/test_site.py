@@ -287,6 +287,14 @@ def test_whoever_wants_little_motion_sees_few_pictures_of_as_many_steps(site, br
         assert not reader.wrong
 
 
+@pytest.mark.parametrize(("motion", "shown"), [("reduce", "collapse-still.png"), ("no-preference", "collapse.gif")])
+def test_the_front_page_moves_only_for_those_who_want_it(site, browser, motion, shown):
+    with opened(browser, viewport=PHONE, reduced_motion=motion) as reader:
+        reader.page.goto((site / "index.html").as_uri())
+        pictures = [each for each in reader.page.locator("img[src*='collapse']").all() if each.is_visible()]
+        assert [each.get_attribute("src").rpartition("/")[2] for each in pictures] == [shown]
+
+
 def test_a_step_with_every_term_takes_less_than_a_frame(toy):
     toy.evaluate("Object.assign(weights, {variance: 5, covariance: 5, sigreg: 10})")
     times = toy.evaluate("Array.from({length: 60}, () => { const t = performance.now(); advance(); "
