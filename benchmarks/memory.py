@@ -1,4 +1,4 @@
-"""Peak memory of the described commands at their batch of 256 on a CPU, each held to 8 GB.
+"""Peak memory of the documented commands at their batch of 256 on a CPU, each held to 8 GB.
 
 Two steps on the digits, then the probe, in a process of its own that may not have more than 8 GB of data
 (RLIMIT_DATA: what it allocates, shared libraries aside; Linux). How much a GPU needs is not measured here.

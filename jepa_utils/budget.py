@@ -1,7 +1,7 @@
 """How much work a notebook does: one setting, JEPA_BUDGET, read here and nowhere else.
 
 `smoke` runs every code path, for CI. `quick`, the default on every device, promises minutes: the speed
-of a training step is measured once; laptops take the level `quick-4`, faster devices `quick-8` or `quick-16`
+of a training step is measured once; slow ones take the level `quick-4`, faster ones `quick-8` or `quick-16`
 (the number is that of epochs). A level can also be asked for by its name. `full` takes all images, and
 hours; nothing chooses it by itself.
 """
@@ -32,7 +32,7 @@ from .runtime import (
 from .threads import choose_threads
 from .train import build_loss, build_optimizer, train_step
 
-FAST, FASTEST = 0.025, 0.012  # seconds of a step, below which there is time for more; laptops are above, GPUs below
+FAST, FASTEST = 0.025, 0.012  # seconds of a step, below which there is time for more
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""One's own pictures as a collection: from a folder or a zip, all of them, labelled where subfolders say so.
+"""Your own pictures as a collection: from a folder or a zip, all of them, labelled where subfolders say so.
 
 `data.folder` makes a data set of a folder, and is strict. This is for looking around: pictures without a label stay,
 and one that cannot be read is named and left out.
@@ -52,7 +52,7 @@ def collect(path: str | Path, unpack_to: str | Path, most: int | None = None, la
     files = [file for group in groups.values() for file in group]
     names = [name for name, group in groups.items() for _ in group]
     if most is not None and len(files) > most:
-        tell(f"pictures: {most:,} of {len(files):,} taken, by lot")
+        tell(f"pictures: {most:,} of {len(files):,} taken, drawn at random")
         chosen = torch.randperm(len(files), generator=generator(0))[:most].sort().values.tolist()
         files, names = [files[i] for i in chosen], [names[i] for i in chosen]
     images, kept = read_what_can_be_read(files)

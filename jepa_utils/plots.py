@@ -225,7 +225,7 @@ def bars(ax: plt.Axes, values: Mapping[str, float], xlabel: str, title: str = ""
 def board(rows: list[dict], spectra: dict[str, Tensor]) -> Figure:
     """The scoreboard of `scoreboard.make`: spectra of the embeddings, and probes with their standard errors."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
-    spectrum(left, spectra, "Without a regularizer the embeddings shrink to a point")
+    spectrum(left, spectra, "Without a regularizer the embeddings shrink")
     values, errors = ({row["name"]: row[field] for row in rows} for field in ("probe", "error"))
     bars(right, values, "linear probe, % of test images", "What the features are worth", errors)
     return figure

@@ -33,7 +33,7 @@ def whitenet(config: TrainConfig) -> TrainConfig:
     return replace(config, model_type="whitenet", dstc=768, stride=1, weight_decay=0.3, epochs=3, max_steps=1760)
 
 
-# The description's joint-embedding recipes, and its runs of 300 epochs for a GPU.
+# The joint-embedding commands of main.py, and the runs of 300 epochs for a GPU.
 JOINT = TrainConfig(model_type="resnet", dobs=3, projector="2048-2048-2048")
 LARGE = replace(JOINT, loss_type="vicreg", batch_size=256, epochs=300, compile=True)
 

@@ -72,8 +72,7 @@ def gather(source: Path) -> None:
             page.write(f'- <a href="slides/{deck.stem}.html">{slides.title(deck)}</a>\n')
     for path in (ROOT / "notebooks").glob("[0-9]*.ipynb"):
         nbformat.write(for_the_web(nbformat.read(path, as_version=4)), source / "notebooks" / path.name)
-    for path in [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "docs" / "guide").glob("*.md"),
-                 *(ROOT / "docs" / "reference").glob("*.md")]:
+    for path in [page for folder in (".", "guide", "reference") for page in (ROOT / "docs" / folder).glob("*.md")]:
         page = source / path.relative_to(ROOT)
         page.parent.mkdir(exist_ok=True)
         page.write_text(linked(path), encoding="utf-8")

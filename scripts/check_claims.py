@@ -2,8 +2,9 @@
 
     python scripts/check_claims.py --seeds 1 2 --only 03
 
-Adds the answers to assets/claims.json: for every claim that a notebook makes today, the seeds at which it held,
-on one kind of machine.
+Adds the answers to assets/claims.json: for every claim that a notebook makes today, on the data set of
+JEPA_DATASET, the seeds at which it held, on one kind of machine. `python scripts/fill_tables.py` then writes
+docs/claims.md.
 """
 
 import argparse
@@ -32,9 +33,10 @@ def main() -> None:
     parser.add_argument("--only", default="", help="start of the names to run, such as 03")
     options = parser.parse_args()
     kept = json.loads(KEPT.read_text(encoding="utf-8")) if KEPT.exists() else {}
+    of_data = kept.setdefault(os.environ.get("JEPA_DATASET") or "digits", {})
     hardware = environment()["hardware"]
     for path in chosen(parser, options.only):
-        before = kept.get(path.stem, {})
+        before = of_data.get(path.stem, {})
         answers = before["claims"] if before.get("hardware") == hardware else {}
         rows: dict[str, dict[str, bool]] = {}
         for seed in options.seeds:
@@ -43,7 +45,7 @@ def main() -> None:
                 rows.setdefault(claim, answers.get(claim, {}))[str(seed)] = holds
         for claim, at in rows.items():
             print(f"{path.stem[:3]} {sum(at.values())} of {len(at)} seeds: {claim}", flush=True)
-        kept[path.stem] = {"claims": rows, "hardware": hardware}
+        of_data[path.stem] = {"claims": rows, "hardware": hardware}
         save_json(kept, KEPT)
 
 

@@ -22,6 +22,7 @@ from jepa_utils.runtime import atomic  # noqa: E402
 
 NAMES = {"vicreg": "VICReg", "bcs": "SIGReg", "visreg": "VISReg", "vc": "VC", "none": "no regularizer"}
 ENCODERS = {"resnet5": "ResNet5", "whitenet": "WhiteNet", "resnet": "ResNet-18", "vit_s": "ViT-S", "vit_b": "ViT-B"}
+DATA = {"digits": "digits", "cifar10": "CIFAR-10"}
 
 
 def spread(values: list[float], digits: int) -> str:
@@ -72,6 +73,39 @@ def faults(kinds: dict[str, dict[str, int]]) -> str:
     return "\n".join([*lines, f"| all | {total['tried']:,} | {total['survived']:,} |"])
 
 
+def counted(kept: dict) -> str:
+    """How many of the notebooks' claims held, on which pictures and at which seed."""
+    lines = ["| pictures | seed | claims that held | notebooks | hardware |", "| --- | --- | --- | --- | --- |"]
+    for data, notebooks in kept.items():
+        for seed in sorted({seed for n in notebooks.values() for at in n["claims"].values() for seed in at}):
+            tried = [(name, at[seed]) for name, n in notebooks.items() for at in n["claims"].values() if seed in at]
+            run = {name for name, _ in tried}
+            hardware = " / ".join(sorted({notebooks[name]["hardware"] for name in run}))
+            holding = sum(holds for _, holds in tried)
+            lines.append(f"| {DATA[data]} | {seed} | {holding} of {len(tried)} | {len(run)} | {hardware} |")
+    return "\n".join(lines)
+
+
+def held(at: dict[str, bool]) -> str:
+    """The seeds at which a claim held, and those at which it failed."""
+    sides = {"held at": [seed for seed in at if at[seed]], "**failed** at": [seed for seed in at if not at[seed]]}
+    return "; ".join(f"{word} {', '.join(seeds)}" for word, seeds in sides.items() if seeds)
+
+
+def claims(kept: dict) -> str:
+    """Each claim of each notebook, and the seeds at which it held, on each kind of pictures."""
+    tables = []
+    for name in sorted({name for notebooks in kept.values() for name in notebooks}):
+        of_data = {data: notebooks.get(name, {"claims": {}})["claims"] for data, notebooks in kept.items()}
+        lines = [f"## {name.replace('_', ' ')}", "", f"| claim | {' | '.join(DATA[data] for data in of_data)} |",
+                 "| --- |" + " --- |" * len(of_data)]
+        for claim in dict.fromkeys(claim for answers in of_data.values() for claim in answers):
+            cells = [held(answers.get(claim, {})) for answers in of_data.values()]
+            lines.append(f"| {claim} | {' | '.join(cells)} |")
+        tables.append("\n".join(lines))
+    return "\n\n".join(tables)
+
+
 def read(name: str) -> dict:
     return json.loads((ASSETS / name).read_text(encoding="utf-8"))
 
@@ -103,11 +137,11 @@ def fill(path: Path, text: str, contents: dict[str, str]) -> str:
 
 def pages() -> dict[str, dict[str, str]]:
     """What stands on each page, by mark."""
+    board = {"scoreboard": scoreboard(read("scoreboard.json"))}
     return {
-        "README.md": {
-            "scoreboard": scoreboard(read("scoreboard.json")),
-            "results": results(load(ASSETS / "results"), read("planned.json")),
-        },
+        "README.md": {**board, "counted": counted(read("claims.json"))},
+        "docs/results.md": {**board, "results": results(load(ASSETS / "results"), read("planned.json"))},
+        "docs/claims.md": {"claims": claims(read("claims.json"))},
         "docs/benchmarks.md": {"benchmarks": benchmarks(load(ASSETS / "benchmarks"))},
         "docs/faults.md": {"faults": faults(read("faults.json"))},
     }

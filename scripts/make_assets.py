@@ -61,7 +61,8 @@ def architecture(images: data.Dataset) -> None:
     arrow(ax, (7.8, 1.5), (8.7, 2.25), "z")
     box(ax, 10.2, 1.3, 2.1, "regularizer", RED)
     arrow(ax, (7.85, 1.35), (10.2, 1.3))
-    ax.text(11.25, 0.75, "VICReg or SIGReg:\nkeeps z from collapsing", ha="center", va="top", fontsize=9, color=RED)
+    ax.text(11.25, 0.75, "VICReg or SIGReg:\nkeeps the z of both\nviews from collapsing", ha="center", va="top",
+            fontsize=9, color=RED)
     box(ax, 4.9, 0.42, 1.8, "linear probe", "#666666")
     arrow(ax, (5.8, 1.45), (5.8, 0.78), color="#666666", style="--")
     ax.text(6.85, 0.42, "after training, encoder frozen", va="center", fontsize=9, color="#666666")
@@ -71,8 +72,9 @@ def architecture(images: data.Dataset) -> None:
     plots.plt.close(figure)
 
 
-def recorded_spectra(images: data.Dataset, steps: int, every: int = 5) -> list[tuple[int, str, torch.Tensor, str]]:
-    """Train with VICReg, go on without its regularizer, then with it again; the spectrum of z every few steps."""
+def recorded_spectra(images: data.Dataset, steps: int, every: int = 5) -> list[tuple[int, str, torch.Tensor]]:
+    """Train with VICReg, go on without its regularizer, then with it again: every few steps the step, what is done
+    and, after the first part, what became of z, and the spectrum of z."""
     config = recipe("laptop-vicreg", projector="256-256-64")
     model, frames = build_model(config, *images.statistics()).to(images.train_images.device), []
     g = generator(0)
@@ -81,13 +83,15 @@ def recorded_spectra(images: data.Dataset, steps: int, every: int = 5) -> list[t
         loss, optimizer = build_loss(phase_config), build_optimizer(phase_config, model)
         scaler = grad_scaler(images.train_images.device)
         for step in range(steps):
+            if step % every == 0:
+                z = embeddings(model, images.test_images)
+                state = "" if phase == "VICReg" else f": {collapse_report(z).state}"  # narrow at first: not yet opened
+                named = f"{phase}{state}" if frames else "untrained"
+                frames.append((len(frames) * every, named, eigenvalues(z)))
             model.train()
             pick = torch.randint(len(images.train_images), (256,), generator=g)
             views = draw_views(model, images.train_images[pick], augment.DIGITS, 2, g)
             train_step(model, loss, optimizer, scaler, views, step, 2e-3)
-            if step % every == 0:
-                z = embeddings(model, images.test_images)
-                frames.append((len(frames) * every, phase, eigenvalues(z), collapse_report(z).state))
     return frames
 
 
@@ -97,12 +101,13 @@ def spectrum_gif(images: data.Dataset, steps: int = 100) -> None:
     figure, ax = plots.plt.subplots(figsize=(7, 3.6), dpi=80)
 
     def draw(i):
-        step, phase, eigvals, state = frames[i]
+        step, named, eigvals = frames[i]
         ax.clear()
-        color = plots.COLORS["collapsed" if phase == "regularizer off" else "VICReg"]
+        names = {"untrained": "untrained", "regularizer off": "collapsed"}
+        color = plots.COLORS[names.get(named.partition(":")[0], "VICReg")]
         ax.semilogy(range(1, len(eigvals) + 1), plots.array(eigvals).clip(1e-12), color=color)
         ax.set(xlim=(1, len(eigvals)), ylim=(1e-7, 30), xlabel="principal axis of the embeddings z, from the widest",
-               ylabel="variance along it", title=f"step {step}, {phase}: {state}")
+               ylabel="variance along it", title=f"step {step}, {named}")
 
     figure.subplots_adjust(left=0.13, bottom=0.16, right=0.97, top=0.9)
     order = list(range(len(frames))) + [len(frames) - 1] * 12  # rest at the end

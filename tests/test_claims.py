@@ -40,20 +40,28 @@ def count(tmp_path, monkeypatch):
     monkeypatch.setattr(check_claims, "execute", lambda path: path)
     monkeypatch.setenv("JEPA_SEED", "0")
 
-    def at(seeds, answers, hardware="one kind"):
+    def at(seeds, answers, hardware="one kind", dataset=""):
+        monkeypatch.setenv("JEPA_DATASET", dataset)
         monkeypatch.setattr(check_claims, "claims", lambda notebook: answers)
         monkeypatch.setattr(check_claims, "environment", lambda: {"hardware": hardware})
         monkeypatch.setattr(sys, "argv", ["check_claims.py", "--only", "03", "--seeds", *map(str, seeds)])
         check_claims.main()
-        return json.loads(kept.read_text())["03_collapse"]
+        return {name: of_data["03_collapse"] for name, of_data in json.loads(kept.read_text()).items()}
     return at
 
 
 def test_a_later_seed_joins_the_earlier_ones_and_a_claim_no_longer_made_goes(count):
     count([1], {"a": True, "old": True})
-    assert count([2, 3], {"a": False})["claims"] == {"a": {"1": True, "2": False, "3": False}}
+    assert count([2, 3], {"a": False})["digits"]["claims"] == {"a": {"1": True, "2": False, "3": False}}
 
 
 def test_answers_of_another_machine_are_not_mixed(count):
     count([1], {"a": True})
-    assert count([2], {"a": True}, "another") == {"claims": {"a": {"2": True}}, "hardware": "another"}
+    assert count([2], {"a": True}, "another")["digits"] == {"claims": {"a": {"2": True}}, "hardware": "another"}
+
+
+def test_answers_on_other_pictures_stand_apart(count):
+    count([1], {"a": True})
+    kept = count([1], {"a": False}, dataset="cifar10")
+    assert {data: of_data["claims"] for data, of_data in kept.items()} == {
+        "digits": {"a": {"1": True}}, "cifar10": {"a": {"1": False}}}

@@ -1,4 +1,4 @@
-"""A collection of one's own pictures: folders and zips as people have them, labels, and what is refused."""
+"""A collection of your own pictures: folders and zips as people have them, labels, and what is refused."""
 
 import io
 import os
@@ -99,7 +99,7 @@ def test_of_many_a_fixed_sample_is_taken(tmp_path, capsys):
     assert len(one.files) == 70
     assert one.files == two.files
     assert one.labels.bincount().min() > 20
-    assert "pictures: 70 of 120 taken, by lot" in said(capsys)
+    assert "pictures: 70 of 120 taken, drawn at random" in said(capsys)
 
 
 @pytest.mark.parametrize("most", [-5, 0, 70.5, "70", True])

@@ -136,7 +136,7 @@ def test_digits_name_the_parameter_that_they_refuse(options, parameter):
         data.digits(**options)
 
 
-# ------------------------------------------------------------------------------------------ a data set of one's own
+# ----------------------------------------------------------------------------------------- a data set of your own
 
 X, Y = torch.zeros(4, 3, 32, 32, dtype=torch.uint8), torch.arange(4)
 BAD = [

@@ -30,7 +30,6 @@ project, author, language = "Image JEPA", "its authors", "en"
 version = release = " ".join([PROJECT["version"], commit()]).strip()
 copyright = "the authors, MIT licence"
 extensions = ["myst_nb"]
-exclude_patterns = ["README.md"]  # parts of it are included
 templates_path, html_static_path = ["_templates"], ["_static"]
 
 nb_execution_mode = "off"
