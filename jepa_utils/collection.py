@@ -96,7 +96,7 @@ def read_what_can_be_read(files: list[Path]) -> tuple[Tensor, list[int]]:
             except InputError as error:
                 errors.append(f"{file.name}: {error.accepted.removeprefix('a readable picture ').strip('()')}")
     if errors:
-        tell(f"pictures: {len(errors):,} that cannot be read passed over ({listed(errors, most=2)})")
+        tell(f"pictures: skipped {len(errors):,} that cannot be read ({listed(errors, most=2)})")
     return torch.cat(images), kept
 
 

@@ -110,7 +110,7 @@ def _tell_passed(passed: Counter[tuple[str, str]], empty: list[str], found: dict
     if parts:
         kinds = Counter(file.suffix.lower().lstrip(".") for files in found.values() for file in files)
         read = ", ".join(f"{count:,} {kind}" for kind, count in sorted(kinds.items()))
-        tell(f"pictures: {_and(parts)} passed over; taken: {read} in {listed(list(found))}")
+        tell(f"pictures: skipped {_and(parts)}; found: {read} in {listed(list(found))}")
 
 
 def listed(names: list[str], most: int = 5) -> str:

@@ -310,7 +310,7 @@ def test_of_several_unreadable_pictures_the_first_are_named_and_the_others_count
 def said(capsys):
     """The lines for whoever watches, without the progress bar's."""
     lines = re.split(r"[\r\n]", capsys.readouterr().err)
-    return [line for line in lines if " passed over; " in line or "too few" in line]
+    return [line for line in lines if "pictures: skipped " in line or "too few" in line]
 
 
 def test_a_folder_that_is_read_whole_says_nothing(tmp_path, capsys):
@@ -329,26 +329,26 @@ def touch(*paths):
 
 # What lies in a folder beside three pictures of class a, and what is said of it.
 PASSED = {
-    "picture beside": (lambda root: paint(root / "x.png"), "1 picture beside the class folders passed over"),
+    "picture beside": (lambda root: paint(root / "x.png"), "skipped 1 picture beside the class folders"),
     "pictures beside": (lambda root: [paint(root / f"{i}.jpg") for i in range(3)],
-                        "3 pictures beside the class folders passed over"),
-    "other file beside": (lambda root: touch(root / "notes.txt"), "1 file that is no picture passed over"),
+                        "skipped 3 pictures beside the class folders"),
+    "other file beside": (lambda root: touch(root / "notes.txt"), "skipped 1 file that is no picture"),
     "other files inside": (lambda root: touch(root / "a" / "Thumbs.db", root / "a" / "b" / "x.mp4"),
-                           "2 files that are no pictures passed over"),
+                           "skipped 2 files that are no pictures"),
     "video that Pillow knows but cannot read": (lambda root: touch(root / "a" / "x.mpg"), "1 file that is no picture"),
-    "hidden file": (lambda root: touch(root / "a" / "._a.png"), "1 hidden name passed over"),
+    "hidden file": (lambda root: touch(root / "a" / "._a.png"), "skipped 1 hidden name"),
     "hidden folders": (lambda root: touch(root / ".ipynb_checkpoints" / "a.png", root / "a" / ".b" / "x.png"),
-                       "2 hidden names passed over"),
-    "empty folder": (lambda root: (root / "dogs").mkdir(), "the empty class folder dogs passed over"),
+                       "skipped 2 hidden names"),
+    "empty folder": (lambda root: (root / "dogs").mkdir(), "skipped the empty class folder dogs"),
     "empty folders": (lambda root: [(root / name).mkdir() for name in "bcdefgh"],
-                      "the empty class folders b, c, d, e, f and 2 more passed over"),
+                      "skipped the empty class folders b, c, d, e, f and 2 more"),
     "folder of other files": (lambda root: touch(root / "docs" / "x.txt"),
-                              "1 file that is no picture and the empty class folder docs passed over"),
+                              "skipped 1 file that is no picture and the empty class folder docs"),
     "dangling link": (lambda root: (root / "a" / "x.png").symlink_to(root / "gone"), "1 file that is no picture"),
     **({"pipe": (lambda root: os.mkfifo(root / "a" / "pipe.png"), "1 file that is no picture")}
        if hasattr(os, "mkfifo") else {}),
     "all of it": (lambda root: (paint(root / "x.png"), touch(root / "y.txt", root / "z.txt", root / ".z")),
-                  "1 hidden name, 2 files that are no pictures and 1 picture beside the class folders passed over"),
+                  "skipped 1 hidden name, 2 files that are no pictures and 1 picture beside the class folders"),
 }
 
 
@@ -364,7 +364,7 @@ def test_what_is_passed_over_is_counted_in_one_line(tmp_path, capsys, kind):
     assert read.classes == ("a",)
     (line,) = said(capsys)
     assert expected in line
-    assert line.endswith("; taken: 3 png in a")
+    assert line.endswith("; found: 3 png in a")
 
 
 def test_in_a_notebook_what_is_passed_over_is_said_on_stdout(tmp_path, capsys, monkeypatch):
@@ -374,7 +374,7 @@ def test_in_a_notebook_what_is_passed_over_is_said_on_stdout(tmp_path, capsys, m
     paint(tmp_path / "a.png")
     pictures.find(tmp_path)
     captured = capsys.readouterr()
-    assert (captured.out.count("passed over"), captured.err) == (1, "")
+    assert (captured.out.count("skipped"), captured.err) == (1, "")
 
 
 def test_class_folders_are_read_to_any_depth_by_way_of_links_too(tmp_path):
