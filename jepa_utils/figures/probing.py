@@ -189,20 +189,20 @@ def nearest(queries: Tensor, in_h: Tensor, in_pixels: Tensor, shares: tuple[floa
 @styled
 def maps(planes: dict[str, Tensor], label: Tensor, border: Tensor) -> None:
     """Points (N, 2) of several maps, above by class (N,), below by the colour (N, 3) of the image's edge."""
-    figure, axes = plt.subplots(2, len(planes), figsize=(9, 5.6), layout="constrained")
+    figure, axes = plt.subplots(2, len(planes), figsize=(9, 6.6), layout="constrained")
     for (above, below), (name, plane) in zip(axes.T, planes.items(), strict=True):
-        for i in label.unique().tolist():
-            above.scatter(*array(plane[label == i].T), marker=f"${i}$", s=26, linewidths=0,
+        for i in label.unique().tolist():  # every third: digits that can be read need room
+            above.scatter(*array(plane[::3][label[::3] == i].T), marker=f"${i}$", s=52, linewidths=0,
                           color=plt.get_cmap("tab10")(i % 10))
         below.scatter(*array(plane.T), c=array(border), s=12, linewidths=0)
         above.set_title(name, fontsize=10)
         for ax in (above, below):
             ax.set(xticks=[], yticks=[])
-    axes[0, 0].set_ylabel("class", fontsize=10)
+    axes[0, 0].set_ylabel("class of every third", fontsize=10)
     axes[1, 0].set_ylabel("the image's own edge colour", fontsize=10)
     headline(figure, "One cloud of features, three maps, coloured by class and by background")
-    show(figure, "Scatter plots of the same features by PCA and t-SNE with two perplexities; above coloured by class, "
-                 "below by each image's edge colour")
+    show(figure, "Scatter plots of the same features by PCA and t-SNE with two perplexities; above the class of every "
+                 "third image, below the edge colour of each")
 
 
 @styled
@@ -213,8 +213,8 @@ def choosers(runs: list[dict], chosen: dict[str, dict]) -> None:
     for ax, (name, choice) in zip(axes, chosen.items(), strict=True):
         ax.errorbar([run[name] for run in runs], [run["probe"] for run in runs], [run["error"] for run in runs],
                     fmt="o", markersize=7, color=COLORS["SIGReg"], capsize=3)
-        for run in runs:
-            rate, offset = run["name"].removeprefix("rate "), (9, 4)  # beside the point, outside the ring
+        for i, run in enumerate(sorted(runs, key=lambda run: run[name])):
+            rate, offset = run["name"].removeprefix("rate "), (9, -8 if i % 2 else 8)  # neighbours keep apart
             ax.annotate(rate, (run[name], run["probe"]), offset, textcoords="offset points", va="center", fontsize=9)
         ax.plot(choice[name], choice["probe"], "o", markersize=15, markerfacecolor="none", color=COLORS["collapsed"])
         regrets.append(f"{name} {best - choice['probe']:.1f}")
