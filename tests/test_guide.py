@@ -1,6 +1,7 @@
 """The teacher's guide and the reference: every link leads somewhere, every section they name is in its notebook."""
 
 import importlib
+import json
 import re
 from pathlib import Path
 
@@ -174,6 +175,20 @@ def test_figures_of_guide_and_slides_are_those_of_the_committed_notebook(path):
                *re.findall(r"(?<![\w.,])\d+(?= ?%| percent)", answers)}
     there = shown(path)
     assert not {figure for figure in figures if not re.search(rf"(?<![\d.]){re.escape(figure)}(?!\d)", there)}
+
+
+@pytest.mark.parametrize("page", ["notebooks/05_sigreg.ipynb", "docs/trials.md"])
+def test_the_distance_to_vicreg_is_quoted_whole_from_the_log_of_the_search(page):
+    log = [json.loads(line) for line in (ROOT / "assets/search.jsonl").read_text(encoding="utf-8").splitlines()]
+    text = shown(ROOT / page) if page.endswith("ipynb") else (ROOT / page).read_text(encoding="utf-8")
+    quoted = re.findall(r"^\| (AdamW|Muon), (?:lr )?([\d.]+) \| ([\d., ]+) \| ([\d., ]+) \|$", text, re.M)
+    assert len(quoted) == 4
+    for optimizer, lr, *cells in quoted:
+        trial = {"optimizer": optimizer.lower(), "lr": float(lr), "batch_size": 128, "epochs": 4}
+        for loss, cell in zip(("bcs", "vicreg"), cells, strict=True):
+            tried = [row["validation_probe"] for row in log
+                     if (row["dataset"], row["loss"], row["changes"]) == ("digits", loss, trial)]
+            assert [float(value) for value in cell.split(", ")] == tried
 
 
 DECKS = sorted((ROOT / "docs" / "guide" / "slides").glob("*.md"))
