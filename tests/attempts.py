@@ -96,6 +96,14 @@ ATTEMPTS = {
                 """,
             },
             "wrong": {
+                "union for the image": ("over all H x W", """
+                    area = 1
+                    for start, size in (("top", "height"), ("left", "width")):
+                        begin = torch.maximum(one[start], two[start])
+                        end = torch.minimum(one[start] + one[size], two[start] + two[size])
+                        area = area * (end - begin).clamp(min=0)
+                    return area / (one["height"] * one["width"] + two["height"] * two["width"] - area)
+                """),
                 "clamps the product": ("boxes that do not touch share nothing", """
                     top, left = torch.max(one["top"], two["top"]), torch.max(one["left"], two["left"])
                     bottom = torch.min(one["top"] + one["height"], two["top"] + two["height"])
@@ -257,7 +265,7 @@ ATTEMPTS = {
                 "an epsilon that is not small": ("the scale should not matter", """
                     return (eigvals.sum() ** 2 / (eigvals.square().sum() + 1e-7)).item()
                 """),
-                "widths for variances": ("square the sum above", """
+                "widths for variances": ("as they are", """
                     widths = eigvals.sqrt()
                     return (widths.sum() ** 2 / eigvals.sum()).item()
                 """),
@@ -287,6 +295,20 @@ ATTEMPTS = {
                 """,
             },
             "wrong": {
+                "share for the loss alone": ("sets both limits", """
+                    ratios = [loss / variance for loss, variance in zip(loss_by_epoch, variance_by_epoch)]
+                    for epoch, (loss, ratio) in enumerate(zip(loss_by_epoch, ratios)):
+                        if loss < share * loss_by_epoch[0] and ratio >= 0.5 * ratios[0]:
+                            return epoch
+                    return None
+                """),
+                "counts from 1": ("from epoch 1 on", """
+                    ratios = [loss / variance for loss, variance in zip(loss_by_epoch, variance_by_epoch)]
+                    for epoch, (loss, ratio) in enumerate(zip(loss_by_epoch, ratios), 1):
+                        if loss < share * loss_by_epoch[0] and ratio >= share * ratios[0]:
+                            return epoch
+                    return None
+                """),
                 "loss and variance both fell": ("until epoch 2", """
                     for epoch, (loss, variance) in enumerate(zip(loss_by_epoch, variance_by_epoch)):
                         if loss < share * loss_by_epoch[0] and variance < share * variance_by_epoch[0]:
@@ -359,6 +381,7 @@ ATTEMPTS = {
                 "CosineSimilarity": "return (1 - nn.CosineSimilarity(dim=-1)(*z)).mean()",
             },
             "wrong": {
+                "one number per image": ("one number", "return 1 - F.cosine_similarity(z[0], z[1], dim=1)"),
                 "no 1 before it": ("views that agree cost nothing", "return -F.cosine_similarity(z[0], z[1]).mean()"),
                 "products without lengths": ("views that agree cost nothing", """
                     return 1 - (z[0] * z[1]).sum(dim=1).mean()
@@ -406,6 +429,22 @@ ATTEMPTS = {
                 """,
             },
             "wrong": {
+                "centres z itself": ("should not change", """
+                    V, N, D = z.shape
+                    z -= z.mean(dim=1, keepdim=True)
+                    std = torch.sqrt(z.var(dim=1, keepdim=True) + eps)
+                    return -z / ((N - 1) * std) * (std < margin) / (V * D)
+                """),
+                "no eps": ("eps belongs under the root", """
+                    V, N, D = z.shape
+                    std = z.std(dim=1, keepdim=True)
+                    return -(z - z.mean(dim=1, keepdim=True)) / ((N - 1) * std) * (std < margin) / (V * D)
+                """),
+                "not centred": ("centre z", """
+                    V, N, D = z.shape
+                    std = torch.sqrt(z.var(dim=1, keepdim=True) + eps)
+                    return -z / ((N - 1) * std) * (std < margin) / (V * D)
+                """),
                 "divides by N": ("mind N - 1", """
                     V, N, D = z.shape
                     std = torch.sqrt(z.var(dim=1, keepdim=True) + eps)
@@ -449,6 +488,11 @@ ATTEMPTS = {
         },
         "decorrelation": {
             "right": {
+                "float64": """
+                    V, N, D = z.shape
+                    r = torch.stack([torch.corrcoef(view.T) for view in z.double()])
+                    return (r.square().sum(dim=(1, 2)) / D - 1).mean()
+                """,
                 "torch.corrcoef": """
                     V, N, D = z.shape
                     squares = torch.stack([torch.corrcoef(view.T).square().sum() for view in z])
@@ -566,6 +610,18 @@ ATTEMPTS = {
                 """,
             },
             "wrong": {
+                "averages before it squares": ("square for each view and slice", """
+                    x = z @ directions
+                    return sum((x.pow(k).mean() - m).square() for k, m in zip((1, 2, 3, 4), (0, 1, 0, 3)))
+                """),
+                "pools the views": ("square for each view and slice", """
+                    x = z @ directions
+                    found = [x.pow(k).mean(dim=(0, 1)) for k in (1, 2, 3, 4)]
+                    return sum((m - normal).square() for m, normal in zip(found, (0, 1, 0, 3))).mean()
+                """),
+                "no directions": ("square for each view and slice", """
+                    return sum((z.pow(k).mean(dim=1) - m).square() for k, m in zip((1, 2, 3, 4), (0, 1, 0, 3))).mean()
+                """),
                 "moments about the mean": ("about 0 and not the mean", """
                     x = z @ directions
                     x = x - x.mean(dim=1, keepdim=True)
@@ -678,6 +734,34 @@ ATTEMPTS = {
                 """,
             },
             "wrong": {
+                "SIGReg of the raw cloud": ("its size alone", """
+                    std = torch.sqrt(z.var(dim=1, keepdim=True) + 1e-8)
+                    return (1 - std).square().mean() + losses.sigreg(z, directions)
+                """),
+                "VICReg's eps": ("its size alone", """
+                    std = torch.sqrt(z.var(dim=1, keepdim=True) + 1e-4)
+                    return (1 - std).square().mean() + losses.sigreg(z / std.detach(), directions)
+                """),
+                "variance for std": ("(0 + 1/4) / 2", """
+                    std = torch.sqrt(z.var(dim=1, keepdim=True) + 1e-8)
+                    return (1 - std**2).square().mean() + losses.sigreg(z / std.detach(), directions)
+                """),
+                "not squared": ("(0 + 1/4) / 2", """
+                    std = torch.sqrt(z.var(dim=1, keepdim=True) + 1e-8)
+                    return (1 - std).mean() + losses.sigreg(z / std.detach(), directions)
+                """),
+                "one std for all": ("(0 + 1/4) / 2", """
+                    std = torch.sqrt(z.var() + 1e-8)
+                    return (1 - std).square() + losses.sigreg(z / std.detach(), directions)
+                """),
+                "size without a gradient": ("is the size term detached", """
+                    std = torch.sqrt(z.var(dim=1, keepdim=True) + 1e-8).detach()
+                    return (1 - std).square().mean() + losses.sigreg(z / std, directions)
+                """),
+                "std not constant": ("std as a constant", """
+                    std = torch.sqrt(z.var(dim=1, keepdim=True) + 1e-8)
+                    return (1 - std).square().mean() + losses.sigreg(z / std, directions)
+                """),
                 "no size term": ("its size", """
                     std = torch.sqrt(z.var(dim=1, keepdim=True) + 1e-8)
                     return losses.sigreg(z / std.detach(), directions)
@@ -708,6 +792,13 @@ ATTEMPTS = {
     "06_training_at_full_scale": {
         "lr_plateau": {
             "right": {
+                "float32 rates": """
+                    rising, falling = round(warmup * steps), round(decay * steps)
+                    rates = torch.full((steps,), lr)
+                    rates[:rising] = torch.linspace(0, lr, rising + 1)[1:]
+                    rates[steps - falling - 1 :] = torch.linspace(lr, final * lr, falling + 1)
+                    return rates[step].item()
+                """,
                 "the lowest of three lines": """
                     rising, falling = round(warmup * steps), round(decay * steps)
                     up = (step + 1) / rising if rising else 1
@@ -733,6 +824,12 @@ ATTEMPTS = {
                 """,
             },
             "wrong": {
+                "final on top": ("from 80 on, should fall", """
+                    rising, falling, left = round(warmup * steps), round(decay * steps), steps - 1 - step
+                    if step < rising:
+                        return lr * (step + 1) / rising
+                    return lr if left >= falling else lr * left / falling + final * lr
+                """),
                 "rises from 0": ("a tenth of the peak", """
                     rising, falling, left = round(warmup * steps), round(decay * steps), steps - 1 - step
                     if step < rising:
@@ -847,6 +944,10 @@ ATTEMPTS = {
                 """,
             },
             "wrong": {
+                "subtracts true and false": ("NotImplementedError: Subtraction", """
+                    each = 100 * (one - two)
+                    return each.mean().item(), (each.std() / len(each) ** 0.5).item()
+                """),
                 "two minus one": ("not two minus one", """
                     each = 100 * (two.float() - one.float())
                     return each.mean().item(), (each.std() / len(each) ** 0.5).item()
@@ -988,6 +1089,11 @@ ATTEMPTS = {
                 """,
             },
             "wrong": {
+                "divides z itself": ("should not change", """
+                    z /= z.norm(dim=1, keepdim=True)
+                    pairs = torch.pdist(z).square()
+                    return (-2 * pairs).exp().mean().log()
+                """),
                 "each with itself": ("i = j does not count", """
                     u = F.normalize(z, dim=1)
                     return torch.cdist(u, u).square().mul(-2).exp().mean().log()
@@ -1020,6 +1126,11 @@ ATTEMPTS = {
         },
         "barlow_twins": {
             "right": {
+                "float64": """
+                    one, two = F.normalize(z.double() - z.double().mean(dim=1, keepdim=True), dim=1)
+                    C, same = one.T @ two, torch.eye(z.shape[2], dtype=torch.bool)
+                    return {"pull": (1 - C[same]).square().sum(), "push": weight * C[~same].square().sum()}
+                """,
                 "torch.corrcoef": """
                     D = z.shape[2]
                     C = torch.corrcoef(torch.cat([z[0], z[1]], dim=1).T)[:D, D:]
@@ -1043,6 +1154,12 @@ ATTEMPTS = {
                 """,
             },
             "wrong": {
+                "the push is not squared": ("C_ij^2", """
+                    z = (z - z.mean(dim=1, keepdim=True)) / z.std(dim=1, keepdim=True, correction=0)
+                    C = z[0].T @ z[1] / z.shape[1]
+                    off = C - C.diagonal().diag()
+                    return {"pull": (1 - C.diagonal()).square().sum(), "push": weight * off.sum()}
+                """),
                 "N and N - 1 mixed": ("mind N and N - 1", """
                     z = (z - z.mean(dim=1, keepdim=True)) / z.std(dim=1, keepdim=True)
                     C = z[0].T @ z[1] / z.shape[1]
@@ -1126,6 +1243,11 @@ ATTEMPTS = {
                 """,
             },
             "wrong": {
+                "columns of numbers": ("by its number: (T,)", """
+                    mask = torch.zeros(side * side, dtype=torch.bool)
+                    mask[torch.randperm(side * side, generator=g)[: round(hidden * side * side)]] = True
+                    return (~mask).nonzero(), mask.nonzero()
+                """),
                 "a coin for each token": ("half of 64 tokens are hidden", """
                     mask = torch.rand(side * side, generator=g) < hidden
                     return (~mask).nonzero()[:, 0], mask.nonzero()[:, 0]
@@ -1258,6 +1380,17 @@ ATTEMPTS = {
                 """,
             },
             "wrong": {
+                "None for infinity": ("so infinity", """
+                    good = [c for c in cosine.unique() if copy[cosine >= c].float().mean() >= precision]
+                    return min(good, default=None)
+                """),
+                "sorts copy in place": ("copy itself should not change", """
+                    order = cosine.argsort(descending=True)
+                    copy[:], c = copy[order], cosine[order]
+                    share = copy.float().cumsum(0) / torch.arange(1, len(c) + 1)
+                    last = torch.cat([c[1:] != c[:-1], torch.tensor([True])])
+                    return min(c[(share >= precision) & last], default=torch.tensor(float("inf")))
+                """),
                 "stops at the first that fails": ("falls below 0.75 and rises again", """
                     best = torch.tensor(float("inf"))
                     for c in cosine.unique().flip(0):
@@ -1320,6 +1453,12 @@ ATTEMPTS = {
                 """,
             },
             "wrong": {
+                "begins with the farthest pair": ("start with row 0", """
+                    rows = list(divmod(int((d @ d.T).argmin()), len(d)))
+                    while len(rows) < n:
+                        rows.append(int((d @ d[rows].mT).amax(dim=1).argmin()))
+                    return torch.tensor(rows)
+                """),
                 "least like the last": ("not the last", """
                     rows = [0]
                     for _ in range(n - 1):
@@ -1365,6 +1504,10 @@ ATTEMPTS = {
     "11_from_images_to_video": {
         "straight": {
             "right": {
+                "float64": """
+                    k = torch.linspace(1, steps, steps, dtype=torch.float64)[:, None, None]
+                    return now + k * (now - before)
+                """,
                 "cumsum": "return now + (now - before).expand(steps, *now.shape).cumsum(dim=0)",
                 "from before on": """
                     k = torch.arange(2, steps + 2).view(-1, 1, 1)

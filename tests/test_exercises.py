@@ -17,6 +17,7 @@ def raises(error):
 @pytest.mark.parametrize(("check", "said"), [
     (lambda: None, "passed"),
     (raises(NotImplementedError()), "not attempted yet"),
+    (raises(NotImplementedError("no kernel")), "not yet: NotImplementedError: no kernel"),  # as torch says of -mask
     (raises(AssertionError("count again")), "not yet: AssertionError: count again"),
     (raises(ZeroDivisionError("division by zero")), "not yet: ZeroDivisionError: division by zero"),
 ])
