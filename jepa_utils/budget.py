@@ -42,7 +42,7 @@ class Budget:
     name: str
     train_images: int  # images to train on
     test_images: int  # images to test on
-    epochs: int  # passes over the training images in a whole training
+    epochs: int  # passes over the training images in a training of full length
     batch_size: int
     seeds: tuple[int, ...]  # repeats, where a spread is shown; the first is that of single trainings
     reason: str = "asked for by name"
@@ -62,7 +62,7 @@ class Budget:
 
     def __str__(self) -> str:
         epochs = f"{self.epochs} epoch{'s' * (self.epochs > 1)} of {self.train_images:,} images"
-        return f"budget {self.name} ({self.reason}): {epochs} in a whole training"
+        return f"budget {self.name} ({self.reason}): {epochs} a training"
 
 
 def _quick(epochs: int) -> Budget:

@@ -3,10 +3,13 @@
 `scripts/check_claims.py` collects what is printed here at other seeds.
 """
 
+import textwrap
+
 HOLDS, FAILS = "holds here:        ", "does NOT hold here:"
+BELOW = "\n" + " " * len(HOLDS + " ")  # a long claim goes on under its beginning
 
 
 def report(claims: dict[str, bool]) -> None:
-    """Print each claim with whether it holds in this run."""
+    """Print each claim with whether it holds in this run, in lines that a narrow window does not break."""
     for claim, holds in claims.items():
-        print(HOLDS if holds else FAILS, claim)
+        print(HOLDS if holds else FAILS, BELOW.join(textwrap.wrap(claim, 56, break_on_hyphens=False)))

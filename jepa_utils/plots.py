@@ -181,6 +181,9 @@ def terms_and_spectra(terms: Mapping[str, Sequence[float]], spectra: Mapping[str
         left.semilogy(np.arange(1, len(values) + 1), np.maximum(values, 1e-9), style, color=color)
         eigvals = array(spectra[name]).clip(1e-12)
         right.semilogy(np.arange(1, len(eigvals) + 1), eigvals, style, color=color, label=f"{name}: {states[name]}")
+    seen = np.concatenate([array(eigvals) for eigvals in spectra.values()])
+    if (seen > 1e-10).any():  # an axis that a normalisation has emptied would flatten all others
+        right.set_ylim(bottom=seen[seen > 1e-10].min() / 3)
     lowest = min(terms, key=lambda name: terms[name][-1])
     emptiest = min(spectra, key=lambda name: float(spectra[name].sum()))
     left.set(xlabel="step", ylabel="prediction term", title=f"Lowest prediction term: {lowest}")

@@ -45,14 +45,14 @@ def cosines(matrices: Mapping[str, Tensor], title: str) -> None:
 @styled
 def standing(probes: Mapping[str, Sequence[float]], untrained: float, guesses: Mapping[str, float | None]) -> None:
     """Probe accuracies by method: a mark for each seed, a line at the mean."""
-    figure, ax = plt.subplots(figsize=(8, 3.6), layout="constrained")
+    figure, ax = plt.subplots(figsize=(8, 4.2), layout="constrained")
     means = {name: float(np.mean(values)) for name, values in probes.items()}
     for i, (name, values) in enumerate(probes.items()):
         color, marker = METHODS[name]
         ax.plot([means[name]] * 2, [i - 0.32, i + 0.32], color=color, linewidth=3)
         ax.plot(values, i + np.linspace(-0.15, 0.15, len(values)), marker, color=color, markersize=7,
                 markeredgecolor="white")
-        ax.text(max(values), i, f"   {means[name]:.1f}", va="center")
+        ax.text(means[name], i - 0.34, f"{means[name]:.1f}", ha="center", va="bottom", fontsize=9)
         guess(ax, guesses.get(name), i)
     ax.axvline(untrained, color=COLORS["untrained"], linestyle="--", linewidth=1.5)
     ax.text(untrained, -0.75, f"  untrained {untrained:.1f}", va="center", fontsize=9)  # beside the line
@@ -77,7 +77,7 @@ def taken_out(panels: Mapping[str, Mapping[str, Tensor]], states: Mapping[str, M
             ax.semilogy(np.arange(1, len(values) + 1), values, style, color=color,
                         label=f"{name}: {states[method][name]}")
         ax.set(title=method, ylim=(1e-6, 1e3))
-        ax.legend(fontsize=8.5, loc="upper center", bbox_to_anchor=(0.5, -0.02 if ax in axes[0] else -0.2))
+        ax.legend(fontsize=10, loc="upper center", bbox_to_anchor=(0.5, -0.03 if ax in axes[0] else -0.22))
     for ax in axes[1]:
         ax.set_xlabel("principal axis of z, from the widest")
     for ax in axes[:, 0]:

@@ -50,7 +50,7 @@ def positions(table: Tensor, side: int, places: Sequence[int]) -> None:
     unit = array(table) / np.linalg.norm(array(table), axis=1, keepdims=True)
     for ax, place in zip(axes, places, strict=True):
         shown = ax.imshow((unit @ unit[place]).reshape(side, side), cmap="RdBu_r", vmin=-1, vmax=1)
-        ax.plot(place % side, place // side, "o", color="black", markerfacecolor="none", markersize=9)
+        ax.plot(place % side, place // side, "o", color="white", markerfacecolor="none", markersize=9)
         ax.set(xticks=[], yticks=[])
         ax.grid(visible=False)
         ax.set_title(f"place {place}", fontsize=10)
@@ -66,15 +66,11 @@ def training(runs: Mapping[str, tuple[Sequence[Mapping[str, float]], Sequence[fl
     """Of each run: loss, step by step; explained share of the variance and probe (percent) at each look."""
     figure, axes = plt.subplots(1, 3, figsize=(9, 3.2), layout="constrained")
     told = []
-    for i, (name, (looks, loss)) in enumerate(runs.items()):
+    for name, (looks, loss) in runs.items():
         steps, style = [look["step"] for look in looks], {"color": METHODS[name]}
         axes[0].plot(np.arange(1, len(loss) + 1), loss, linewidth=1, label=name, **style)
         axes[1].plot(steps, [look["explained"] for look in looks], "o-", **style)
         axes[2].errorbar(steps, [look["probe"] for look in looks], [look["error"] for look in looks], fmt="o-", **style)
-        for look in looks:
-            if look["explained"] < -1:
-                low = f" ↓ {look['explained']:.2f}"
-                axes[1].text(look["step"], 0.17 * i - 1.02, low, va="bottom", fontsize=9, **style)
         first, last = looks[0], looks[-1]
         told.append(f"{name}: the loss goes from {loss[0]:.2f} to {np.mean(loss[-20:]):.2f}; R² from "
                     f"{first['explained']:.2f} to {last['explained']:.2f}; the probe from {first['probe']:.1f} to "
@@ -85,7 +81,8 @@ def training(runs: Mapping[str, tuple[Sequence[Mapping[str, float]], Sequence[fl
     guess(axes[2], steps[-1], my_guess.get("probe"))
     for ax, title in zip(axes, ("loss of the batch", "R² on test images", "linear probe on h, %"), strict=True):
         ax.set(xlabel="step", title=title)
-    axes[1].set(ylim=(-1.05, 1.05))
+    lowest = min(look["explained"] for looks, _ in runs.values() for look in looks)
+    axes[1].set(ylim=(max(-3.0, min(lowest, 0.0)) - 0.15, 1.05))  # what lies deeper yet is in the text beside
     if len(runs) > 1:
         axes[0].legend(fontsize=9)
     show(figure, "Three panels over training. " + " ".join(told))

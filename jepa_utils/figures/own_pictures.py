@@ -124,7 +124,7 @@ def found(queries: Tensor, neighbours: dict[str, Tensor], title: str) -> None:
 
 
 @styled
-def thumbnails(planes: dict[str, Tensor], images: Tensor, zoom: float = 0.55) -> None:
+def thumbnails(planes: dict[str, Tensor], images: Tensor, zoom: float = 0.8) -> None:
     """Maps: pictures (N, 3, 32, 32), each at its point (N, 2); one that would overlap an earlier one is left out."""
     figure, axes = plt.subplots(1, len(planes), figsize=(10, 5), squeeze=False, layout="constrained")
     headline(figure, "Pictures where their features are, as many as find room")

@@ -161,7 +161,8 @@ def events(errors: Mapping[str, Sequence[Interval]], price: float) -> None:
     for i, (name, pair) in enumerate(errors.items()):
         for place, value, alpha, where in zip((i - 0.19, i + 0.19), pair, (0.45, 1), ("no hit", "hit"), strict=True):
             ax.barh(place, value[0], 0.36, xerr=bounds(value), color=PREDICTORS[name], alpha=alpha)
-            ax.text(value[2], place, f" {value[0]:.3f}  {where}", va="center", fontsize=9)
+            ax.text(value[2], place, f" {value[0]:.3f}  {where}", va="center", fontsize=9,
+                    bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5}, zorder=3)
     ax.axvline(price, color="black", linestyle="--", linewidth=1, label="price of a single guess without the coin")
     ax.set_yticks(range(len(errors)), list(errors))
     ax.invert_yaxis()
