@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..plots import COLORS, array, bars, guess, headline, plt, show, styled
 
-TERMS = {"prediction": "-", "variance": "--", "covariance": ":", "sigreg": "-."}
+TERMS = {"prediction": "o-", "variance": "s--", "covariance": "^:", "sigreg": "D-."}
 MARKERS = {"resnet5": "^", "whitenet": "D", "resnet": "s", "vit_s": "P"}
 NAMES = {"resnet5": "ResNet5", "whitenet": "WhiteNet", "resnet": "ResNet-18", "vit_s": "ViT-S"}
 METHODS = {"vicreg": "VICReg", "bcs": "SIGReg"}
@@ -62,7 +62,7 @@ def progress(history: list[dict], spectra: dict[int, Tensor], method: str, title
     headline(figure, title)
     epochs, color = [record["epoch"] for record in history], COLORS[method]
     for term in [term for term in TERMS if history and term in history[0]]:
-        terms.semilogy(epochs, [record[term] for record in history], TERMS[term], marker=".", color=color, label=term)
+        terms.semilogy(epochs, [record[term] for record in history], TERMS[term], markersize=5, color=color, label=term)
     for i, (epoch, eigvals) in enumerate(spectra.items()):
         shade = plt.get_cmap("Greys")(0.3 + 0.7 * (i + 1) / len(spectra))
         axes.loglog(range(1, len(eigvals) + 1), array(eigvals).clip(1e-8), color=shade, label=f"epoch {epoch}")
@@ -74,7 +74,7 @@ def progress(history: list[dict], spectra: dict[int, Tensor], method: str, title
     for ax, xlabel, ylabel in zip((terms, axes, score), ("epoch", "principal axis", "epoch"), ylabels, strict=True):
         ax.set(xlabel=xlabel, ylabel=ylabel)
         if ax.get_legend_handles_labels()[0]:
-            ax.legend(fontsize=9)
+            ax.legend(fontsize=9, handlelength=3)
     show(figure, f"{title}. Three panels: terms of the loss, spectrum of the embeddings, online probe, over the epochs")
 
 
@@ -123,8 +123,8 @@ def recorded(milliseconds: dict[str, dict[str, float]], hardware: str) -> None:
             ax.set_yticklabels([])
     alone, both = ([f"{ways['plain'] / ways[way]:.1f}" for ways in milliseconds.values()]
                    for way in ("compiled", "compiled and recorded"))
-    headline(figure, f"{hardware}: compiled {' and '.join(alone)} times as fast as plain, recorded too "
-                    f"{' and '.join(both)} times")
+    headline(figure, f"{hardware}: compiled, {' and '.join(alone)} times the plain speed; "
+                    f"compiled and recorded, {' and '.join(both)} times")
     said = "; ".join(f"{name} " + ", ".join(f"{way} {t:.1f}" for way, t in ways.items())
                      for name, ways in milliseconds.items())
     show(figure, f"Bar charts of the milliseconds of a training step on an {hardware}: {said}")
