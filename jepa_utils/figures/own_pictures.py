@@ -159,15 +159,15 @@ def pairs(one: Tensor, two: Tensor, cosine: Tensor, planted: list[bool]) -> None
     """Pairs of pictures (P, 3, 32, 32) above each other, their cosine above; planted ones in a frame."""
     columns = min(12, len(one))
     rows = -(-len(one) // columns)
-    figure, axes = frames(2 * rows, [1.0] * columns, f"The {len(one)} most alike pairs", above=0.13)
+    title = f"The {len(one)} most alike pairs" + f": {sum(planted)} are planted copies" * any(planted)
+    figure, axes = frames(2 * rows, [1.0] * columns, title, above=0.13)
     for i, both in enumerate(zip(one, two, strict=True)):
         for j, image in enumerate(both):
             ax = axes[2 * (i // columns) + j, i % columns]
             picture(ax, image, f"{cosine[i]:.3f}" if j == 0 else "")
             if planted[i]:
                 frame(ax, PLANTED)
-    show(figure, f"{len(one)} pairs of pictures with cosines from {cosine[0]:.3f} to {cosine[-1]:.3f}; "
-                 f"{sum(planted)} of them are planted")
+    show(figure, f"Pairs of pictures with cosines from {cosine[0]:.3f} to {cosine[-1]:.3f}. {title}")
 
 
 @styled
