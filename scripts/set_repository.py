@@ -13,7 +13,7 @@ from pathlib import Path
 from jepa_utils.runtime import atomic
 
 ROOT = Path(__file__).resolve().parent.parent
-FILES = ("README.md", "docs/run.md", "CITATION.cff", ".github/ISSUE_TEMPLATE/config.yml", "notebooks/*.ipynb",
+FILES = ("README.md", "docs/*.md", "CITATION.cff", ".github/ISSUE_TEMPLATE/config.yml", "notebooks/*.ipynb",
          "pyproject.toml")  # last: while it holds the old address, an interrupted call can be made again
 
 
