@@ -13,7 +13,7 @@ import os
 
 from run_series import NOTEBOOKS, chosen, execute
 
-from jepa_utils.claims import BELOW, FAILS, HOLDS
+from jepa_utils.claims import FAILS, HOLDS, lines
 from jepa_utils.runtime import environment, save_json
 
 KEPT = NOTEBOOKS.parent / "assets" / "claims.json"
@@ -22,7 +22,7 @@ KEPT = NOTEBOOKS.parent / "assets" / "claims.json"
 def claims(notebook) -> dict[str, bool]:
     """What the executed notebook printed of its claims."""
     said = [line for cell in notebook.cells for output in cell.get("outputs", [])
-            for line in output.get("text", "").replace(BELOW, " ").splitlines()]
+            for line in lines(output.get("text", ""))]
     return {line.removeprefix(mark).strip(): mark == HOLDS
             for line in said for mark in (HOLDS, FAILS) if line.startswith(mark)}
 

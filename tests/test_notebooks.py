@@ -7,7 +7,7 @@ import nbformat
 import pytest
 from series import PATHS, ROOT, namespace, read, solutions, tagged
 
-from jepa_utils.claims import BELOW, HOLDS
+from jepa_utils.claims import HOLDS, lines
 from jepa_utils.plots import in_words
 
 REPOSITORY = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["urls"]["repository"]
@@ -119,7 +119,7 @@ def test_guesses_are_left_to_the_reader_and_reach_a_figure_or_a_line(path):
 @every_notebook
 def test_its_claims_are_checked_on_its_own_run(path):
     (cell,) = [cell for cell in code_cells(read(path)) if "claims" in cell.metadata.get("tags", [])]
-    said = "".join(output.get("text", "") for output in cell.outputs).replace(BELOW, " ").splitlines()
+    said = lines("".join(output.get("text", "") for output in cell.outputs))
     assert len(said) >= 3
     assert all(line.startswith(HOLDS) for line in said)
 
