@@ -38,7 +38,7 @@ Defaults are those of a recipe (jepa_utils/recipes.py): the one that --recipe na
 resnet5 is the predictive recipe: embedded digits in grayscale, maps of the whole image predicted from a
 partial view, probed for digit present or absent. resnet, vit_s and vit_b are joint-embedding recipes:
 CIFAR-10 in colour, projector 2048-2048-2048, probed for the ten classes; whitenet is one for CPUs, with VICReg
-and 1,760 steps. Where CIFAR-10 is not available these take the embedded digits and say so. With --resume,
+and 3,300 steps. Where CIFAR-10 is not available these take the embedded digits and say so. With --resume,
 defaults are those of the run in --out."""
 
 

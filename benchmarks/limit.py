@@ -36,7 +36,7 @@ from jepa_utils.train import build_loss, build_optimizer, draw_views, fit, flops
 from .timing import row
 
 WARMUP = 3  # calls that are not counted
-LAPTOP = "laptop-vicreg", "laptop-vicreg-10min", "whitenet-vicreg"
+LAPTOP = "laptop-vicreg", "laptop-vicreg-10min", "whitenet-vicreg-10min", "whitenet-bcs-10min"
 LARGE = "resnet18-vicreg", "resnet18-bcs", "vit-s-vicreg"
 
 

@@ -27,14 +27,15 @@ def main() -> None:
     if unknown := set(options.names) - set(NAMES):
         parser.error(f"name: {', '.join(unknown)} was given; accepted: {', '.join(NAMES)}")
     here = environment()
-    machine = {key: here[key] for key in ("hardware", "threads", "device", "torch")}
+    machine = {key: here[key] for key in ("hardware", "threads", "precision", "device", "torch")}
     rows = []
     for name in options.names or NAMES:
         measured = importlib.import_module(f"benchmarks.{name}").measure(options.quick)
         save_json({"rows": measured, "environment": machine, "date": f"{date.today()}"}, options.out / f"{name}.json")
         print(table(measured), flush=True)
         rows += measured
-    print(f"\n{machine['hardware']}, {machine['threads']} threads, {machine['device']}\n\n{table(rows)}")
+    computer = f"{machine['hardware']}, {machine['threads']} threads, {machine['precision']}, {machine['device']}"
+    print(f"\n{computer}\n\n{table(rows)}")
 
 
 if __name__ == "__main__":

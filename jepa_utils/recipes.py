@@ -3,6 +3,7 @@
 `recipe("laptop-vicreg", epochs=4)` is one of them with a change; `python main.py --recipe NAME` trains one.
 """
 
+import math
 from dataclasses import dataclass, replace
 
 from .config import TrainConfig, check_effect
@@ -26,11 +27,13 @@ LAPTOP = TrainConfig(dobs=3, dstc=128, stride=2, projector="512-512-256", loss_t
 CIFAR = TrainConfig(dobs=3, henc=48, dstc=384, stride=2, views=4, batch_size=64, optimizer="muon", lr=5e-3)
 CIFAR_VICREG = replace(CIFAR, projector="512-512-512", loss_type="vicreg", var_loss_weight=50)
 CIFAR_BCS = replace(CIFAR, projector="512-256", loss_type="bcs", lmbd=5, slices=1024)
+WHITE_BCS = replace(CIFAR_BCS, lmbd=10)
 
 
-def whitenet(config: TrainConfig) -> TrainConfig:
-    """The same with an encoder made for CPUs; on a Xeon its 1,760 steps take as long as 2,200 of the 10-minute rows."""
-    return replace(config, model_type="whitenet", dstc=768, stride=1, weight_decay=0.3, epochs=3, max_steps=1760)
+def whitenet(config: TrainConfig, steps: int, weight_decay: float) -> TrainConfig:
+    """The same with an encoder made for CPUs, for so many steps: on a Xeon with AMX, 350 fit into a minute."""
+    return replace(config, model_type="whitenet", dstc=1024, stride=1, weight_decay=weight_decay,
+                   epochs=math.ceil(steps / (50_000 // config.batch_size)), max_steps=steps)
 
 
 # The joint-embedding commands of main.py, and the runs of 300 epochs for a GPU.
@@ -49,15 +52,17 @@ RECIPES = {
     "laptop-vicreg-30min": Recipe(replace(CIFAR_VICREG, weight_decay=0.25, epochs=8), "cifar10"),
     "laptop-bcs-10min": Recipe(replace(CIFAR_BCS, weight_decay=1, epochs=3, max_steps=2200), "cifar10"),
     "laptop-bcs-30min": Recipe(replace(CIFAR_BCS, weight_decay=0.25, epochs=9), "cifar10"),
-    "whitenet-vicreg": Recipe(whitenet(CIFAR_VICREG), "cifar10"),
-    "whitenet-bcs": Recipe(whitenet(replace(CIFAR_BCS, lmbd=10)), "cifar10"),
+    "whitenet-vicreg-10min": Recipe(whitenet(CIFAR_VICREG, 3300, 0.3), "cifar10"),
+    "whitenet-vicreg-30min": Recipe(whitenet(CIFAR_VICREG, 9900, 0.1), "cifar10"),
+    "whitenet-bcs-10min": Recipe(whitenet(WHITE_BCS, 3300, 0.3), "cifar10"),
+    "whitenet-bcs-30min": Recipe(whitenet(WHITE_BCS, 9900, 0.1), "cifar10"),
     "resnet18-vicreg": Recipe(replace(LARGE, optimizer="lars", lr=0.3), "cifar10"),
     "resnet18-bcs": Recipe(replace(LARGE, loss_type="bcs", projector="2048-128", optimizer="lars", lr=0.3), "cifar10"),
     "vit-s-vicreg": Recipe(replace(LARGE, model_type="vit_s"), "cifar10"),
 }
 # Model type -> the recipe that it takes by default.
 DEFAULTS = {
-    "resnet5": "predictive", "whitenet": "whitenet-vicreg",
+    "resnet5": "predictive", "whitenet": "whitenet-vicreg-10min",
     "resnet": "joint-resnet18", "vit_s": "joint-vit-s", "vit_b": "joint-vit-b",
 }
 

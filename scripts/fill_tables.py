@@ -119,7 +119,9 @@ def benchmarks(parts: list[dict]) -> str:
     tables = {}
     for part in parts:
         machine = part["environment"]
-        named = f"{machine['hardware']}, threads: {machine['threads']}, {machine['device']}, torch {machine['torch']}"
+        precision = f"{machine['precision']}, " if "precision" in machine else ""  # files of before do not say
+        named = (f"{machine['hardware']}, {precision}threads: {machine['threads']}, {machine['device']}, "
+                 f"torch {machine['torch']}")
         tables.setdefault(named, []).extend(part["rows"])
     return "\n\n".join(f"**{machine}**\n\n{table(rows)}" for machine, rows in tables.items())
 

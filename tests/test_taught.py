@@ -176,8 +176,10 @@ def test_the_taught_train_step_makes_the_same_update():
     torch.testing.assert_close(*outcomes, rtol=1e-5, atol=1e-6)
 
 
-def test_the_taught_fine_tuning_makes_the_same_network():
-    from jepa_utils import augment, finetune
+def test_the_taught_fine_tuning_makes_the_same_network(monkeypatch):
+    from jepa_utils import augment, finetune, runtime
+
+    monkeypatch.setattr(runtime, "precision", lambda device: torch.float32)  # the notebook's code has one precision
 
     taught = namespace(read(taught_names()["train_on_labels"][0]), "taught")["train_on_labels"]
     images = (255 * pictures(12, 32)).to(torch.uint8)

@@ -104,7 +104,7 @@ def main() -> None:
     for name, train in {
         "I-JEPA, centred": lambda: masked_encoder(replace(CONFIG, seed=seed), images, options.minutes),
         "masks with SIGReg": lambda: masked_encoder(replace(CONFIG, hold="sigreg", seed=seed), images, options.minutes),
-        "VICReg, WhiteNet": lambda: joint_encoder("whitenet-vicreg", images, options.minutes, seed),
+        "VICReg, WhiteNet": lambda: joint_encoder("whitenet-vicreg-10min", images, options.minutes, seed),
     }.items():
         encoder, *spent = train()
         rows.append(measured(name, features(encoder, images), images, *spent))

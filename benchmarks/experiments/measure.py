@@ -52,7 +52,7 @@ def main() -> None:
             "name": options.name, "dataset": metrics["dataset"],
             "loss": metrics["loss_type"], "encoder": metrics["model_type"],
             "device": metrics["device"].split(":")[0],
-            "hardware": f"{machine['hardware']}, {machine['threads']} threads",
+            "hardware": f"{machine['hardware']}, {machine['threads']} threads, {machine['precision']}",
             "epochs": config["epochs"], "seeds": [*row["seeds"], seed],
             "linear_probe": [*row["linear_probe"], metrics["linear_probe"]],
             "minutes": [*row["minutes"], round(metrics["train_seconds"] / 60, 2)],

@@ -1,7 +1,7 @@
 """Try recipes on a validation split and keep a log of what each gave; the test set is never touched.
 
     python -m benchmarks.experiments.search digits laptop-bcs "lmbd=3" "lmbd=3 batch_size=128" --seeds 0 1
-    python -m benchmarks.experiments.search cifar10 whitenet-vicreg "" "henc=64" --log assets/search.jsonl
+    python -m benchmarks.experiments.search cifar10 whitenet-vicreg-10min "" "henc=64" --log assets/search.jsonl
 
 Each argument in quotes is one variant: fields of TrainConfig that differ from the recipe.
 """
@@ -68,7 +68,7 @@ def main() -> None:
     options = parser.parse_args()
     images = hold_out(data.load(options.dataset)).to(pick_device())
     here = environment()
-    machine = {key: here[key] for key in ("hardware", "threads", "torch")}
+    machine = {key: here[key] for key in ("hardware", "threads", "precision", "torch")}
     for variant in options.variants:
         for seed in options.seeds:
             result = trial(images, options.recipe, parse(variant, options.recipe), seed)
