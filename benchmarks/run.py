@@ -11,7 +11,7 @@ import importlib
 from datetime import date
 from pathlib import Path
 
-from jepa_utils.runtime import environment, save_json
+from jepa_utils.runtime import described, environment, save_json
 
 from .timing import table
 
@@ -34,8 +34,7 @@ def main() -> None:
         save_json({"rows": measured, "environment": machine, "date": f"{date.today()}"}, options.out / f"{name}.json")
         print(table(measured), flush=True)
         rows += measured
-    computer = f"{machine['hardware']}, {machine['threads']} threads, {machine['precision']}, {machine['device']}"
-    print(f"\n{computer}\n\n{table(rows)}")
+    print(f"\n{described(machine)}, {machine['device']}\n\n{table(rows)}")
 
 
 if __name__ == "__main__":

@@ -54,8 +54,9 @@ class Encoder(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Features of every image, `h` (N, F)."""
-        positions = self.maps(x).permute(0, 2, 3, 1).flatten(1, 2)  # (N, H*W, F), as they lie in memory
-        return positions.mean(dim=1)  # the gradient of a mean over (2, 3) would be laid out anew: 15 % of a step
+        # Positions as they lie in memory, (N, H*W, F). The gradient of a mean over (2, 3) has another layout than the
+        # maps, and on a CPU with AMX the operations that met the mixture took 15 % of a step of WhiteNet.
+        return self.maps(x).permute(0, 2, 3, 1).flatten(1, 2).mean(dim=1)
 
 
 class ResidualBlock(nn.Module):
@@ -113,8 +114,8 @@ def whitenet(dobs: int = 3, henc: int = 48, dstc: int = 1024) -> nn.Module:
     """Whitened patches, two residual blocks on 8x8 maps, and a wide last layer: (N, dobs, 32, 32) -> (N, dstc, 8, 8).
 
     Made for the time a step takes on a CPU: few layers, of 48 to 192 channels, on maps large enough to fill its
-    multipliers. The widest layer is a 1x1 convolution, without a norm: on so many values it would cost more than the
-    convolution.
+    multipliers. The widest layer is a 1x1 convolution, without a norm: on so many values that took as long as the
+    convolution, where it was timed.
     """
     return nn.Sequential(
         WhiteningConv(dobs, henc), nn.BatchNorm2d(henc), nn.ReLU(),

@@ -126,6 +126,11 @@ def environment(device: torch.device | None = None) -> dict[str, str | int]:
     }
 
 
+def described(machine: dict) -> str:
+    """What `environment` gave, in a few words: hardware, threads, precision."""
+    return f"{machine['hardware']}, {machine['threads']} threads, {machine['precision']}"
+
+
 def _cpu_name() -> str:
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.exists() else []

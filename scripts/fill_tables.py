@@ -18,7 +18,7 @@ ASSETS = ROOT / "assets"
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.timing import table  # noqa: E402
-from jepa_utils.runtime import atomic  # noqa: E402
+from jepa_utils.runtime import atomic, described  # noqa: E402
 
 NAMES = {"vicreg": "VICReg", "bcs": "SIGReg", "visreg": "VISReg", "vc": "VC", "none": "no regularizer"}
 ENCODERS = {"resnet5": "ResNet5", "whitenet": "WhiteNet", "resnet": "ResNet-18", "vit_s": "ViT-S", "vit_b": "ViT-B"}
@@ -40,8 +40,7 @@ def scoreboard(board: dict) -> str:
         rank = f"{r['effective_rank']:.0f} of {r['dimensions']}"
         lines.append(f"| {r['name']} | {r['probe']:.1f} ± {r['error']:.1f} | {rank} | {seconds} | {r['state']} |")
     machine = board["environment"]
-    computer = f"{machine['hardware']}, {machine['threads']} threads, {machine['precision']}"
-    return "\n".join(lines) + f"\n\n{computer}, budget {machine['budget']}, seed 0."
+    return "\n".join(lines) + f"\n\n{described(machine)}, budget {machine['budget']}, seed 0."
 
 
 def results(rows: list[dict], planned: list[dict]) -> str:

@@ -11,13 +11,18 @@ import numpy as np
 import pytest
 import torch
 
-from jepa_utils import cifar10
+from jepa_utils import cifar10, runtime
 from jepa_utils.runtime import save_json
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # main.py is not in the installed package
 torch.set_num_threads(1)  # tiny tensors: threads that wait for each other cost more than they bring
 USERS_DATA = cifar10.data_folder().absolute()  # before the environment is replaced below
+
+
+def multiply_in(monkeypatch, dtype):
+    """Let networks multiply in `dtype`, whatever this machine is fast at."""
+    monkeypatch.setattr(runtime, "precision", lambda device: dtype)
 
 
 # ---------------------------------------------------------------------- how many faults were tried, and survived

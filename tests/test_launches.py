@@ -2,9 +2,10 @@
 
 import pytest
 import torch
+from conftest import multiply_in
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from jepa_utils import augment, runtime, train
+from jepa_utils import augment, train
 from jepa_utils.models import build_model
 from jepa_utils.optimizers import build_optimizer
 from jepa_utils.recipes import recipe
@@ -45,7 +46,7 @@ def launches(config):
                                             ("resnet18-bcs", 650)])
 @pytest.mark.parametrize(("dtype", "casts"), [(torch.float32, 0), (torch.bfloat16, 60)], ids=str)
 def test_a_step_stays_within_so_many_launches(monkeypatch, name, most, dtype, casts):
-    monkeypatch.setattr(runtime, "precision", lambda device: dtype)
+    multiply_in(monkeypatch, dtype)
     drawn, made, _ = launches(recipe(name, compile=False, **SMALL) if "resnet" in name else recipe(name, batch_size=4))
     assert drawn + made <= most + casts
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from conftest import multiply_in
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from training import TINY, Interrupted, fit, interrupt_after, tiny_vit
@@ -30,7 +31,7 @@ VIT = TrainConfig(model_type="vit_s", dobs=3, hpre=4)
 def small(monkeypatch):
     """ViTs of a few thousand weights, and full precision."""
     monkeypatch.setattr(models, "build_encoder", tiny_vit)
-    monkeypatch.setattr(runtime, "precision", lambda device: torch.float32)
+    multiply_in(monkeypatch, torch.float32)
 
 
 def views(V=2, N=6):
@@ -152,7 +153,7 @@ def test_every_part_is_encoded_twice_in_training_and_all_at_once_otherwise(small
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
 def test_what_is_encoded_again_has_the_precision_of_the_first_time(small, monkeypatch, dtype):
-    monkeypatch.setattr(runtime, "precision", lambda device: dtype)
+    multiply_in(monkeypatch, dtype)
     gradients, seen = [], []
     for micro_batch in (0, 5):
         model = build_model(replace(VIT, micro_batch=micro_batch))

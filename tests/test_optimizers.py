@@ -4,6 +4,7 @@ from copy import deepcopy
 
 import pytest
 import torch
+from conftest import multiply_in
 from torch import nn
 
 from jepa_utils import runtime
@@ -58,7 +59,7 @@ def test_lars_is_timms():
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32], ids=str)
 def test_muon_is_timms(monkeypatch, dtype):
     timm = pytest.importorskip("timm.optim.muon")
-    monkeypatch.setattr(runtime, "precision", lambda device: dtype)
+    multiply_in(monkeypatch, dtype)
     exact = timm.zeropower_via_newtonschulz
     monkeypatch.setattr(timm, "zeropower_via_newtonschulz", lambda *args, **options: exact(
         *args, **options | {"dtype": torch.float32}).float())
@@ -69,7 +70,7 @@ def test_muon_is_timms(monkeypatch, dtype):
 
 @pytest.mark.parametrize("optimizer", [LARS, Muon])
 def test_a_rate_may_be_a_tensor_and_a_parameter_without_gradient_stays(monkeypatch, optimizer):
-    monkeypatch.setattr(runtime, "precision", lambda device: torch.float32)  # bfloat16 would round apart
+    multiply_in(monkeypatch, torch.float32)  # bfloat16 would round apart
     plain = trained(lambda groups: optimizer(groups, 1))
     tensors = trained(lambda groups: optimizer(groups, 1), [torch.tensor(lr) for lr in RATES])
     torch.testing.assert_close(tensors, plain, rtol=1e-4, atol=1e-6)
@@ -78,7 +79,7 @@ def test_a_rate_may_be_a_tensor_and_a_parameter_without_gradient_stays(monkeypat
 
 @pytest.mark.parametrize("shape", [(1, 4, 4), (3, 8, 40), (2, 64, 64)])
 def test_orthogonal_moves_singular_values_near_one_and_turns_nothing(monkeypatch, shape):
-    monkeypatch.setattr(runtime, "precision", lambda device: torch.float32)
+    multiply_in(monkeypatch, torch.float32)
     x = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     left, values, right = torch.linalg.svd(x, full_matrices=False)
     made = left.mT @ orthogonal(x) @ right.mT
@@ -96,7 +97,7 @@ def test_orthogonal_of_nothing_is_nothing_and_of_nan_nan():
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
 def test_muons_step_does_not_depend_on_the_size_of_the_gradient(monkeypatch, dtype):
-    monkeypatch.setattr(runtime, "precision", lambda device: dtype)
+    multiply_in(monkeypatch, dtype)
     x = torch.randn(1, 8, 24, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(orthogonal(1e-9 * x), orthogonal(x), rtol=0, atol=0.02)
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from conftest import multiply_in
 from training import TINY, Interrupted, assert_same_weights, fit, interrupt_after, without
 
 from jepa_utils import runtime, train
@@ -57,10 +58,6 @@ def test_precision_where_torch_cannot_tell_what_a_cpu_has(monkeypatch):
 def test_a_mac_multiplies_in_float32():
     assert runtime.precision(torch.device("mps")) is torch.float32
     assert not runtime.grad_scaler(torch.device("mps")).is_enabled()
-
-
-def multiply_in(monkeypatch, dtype):
-    monkeypatch.setattr(runtime, "precision", lambda device: dtype)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)

@@ -151,6 +151,18 @@ def test_the_sgd_probe_keeps_its_best_epoch(monkeypatch):
         assert not torch.allclose(best_second, scores_on_test(best_elsewhere))
 
 
+def test_the_sgd_probes_rate_falls_by_a_cosine(monkeypatch):
+    rates, step = [], torch.optim.Adam.step
+
+    def noting(optimizer, *args, **options):
+        rates.append(optimizer.param_groups[0]["lr"])
+        return step(optimizer, *args, **options)
+
+    monkeypatch.setattr(torch.optim.Adam, "step", noting)
+    probe.linear_probe_sgd(*blobs(200), *blobs(50, seed=1), epochs=4, lr=0.1, batch_size=500)  # a step an epoch
+    assert rates == pytest.approx([0.05 * (1 + math.cos(math.pi * epoch / 4)) for epoch in range(4)])
+
+
 def numpy_knn(train_h, train_y, test_h, k, temperature):
     train, test = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (train_h, test_h))
     guesses = []

@@ -5,6 +5,7 @@ import importlib
 
 import pytest
 import torch
+from conftest import multiply_in
 from series import PATHS, namespace, read, tagged
 from torch import nn
 
@@ -177,9 +178,9 @@ def test_the_taught_train_step_makes_the_same_update():
 
 
 def test_the_taught_fine_tuning_makes_the_same_network(monkeypatch):
-    from jepa_utils import augment, finetune, runtime
+    from jepa_utils import augment, finetune
 
-    monkeypatch.setattr(runtime, "precision", lambda device: torch.float32)  # the notebook's code has one precision
+    multiply_in(monkeypatch, torch.float32)  # the notebook's code has one precision
 
     taught = namespace(read(taught_names()["train_on_labels"][0]), "taught")["train_on_labels"]
     images = (255 * pictures(12, 32)).to(torch.uint8)

@@ -22,7 +22,7 @@ from jepa_utils.data import Dataset
 from jepa_utils.encoders import Encoder
 from jepa_utils.masked import MaskedConfig, fit_masked, new_masked
 from jepa_utils.recipes import recipe
-from jepa_utils.runtime import environment, pick_device, save_json
+from jepa_utils.runtime import described, environment, pick_device, save_json
 from jepa_utils.train import fit
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -99,7 +99,7 @@ def main() -> None:
             measured("untrained ViT", features(new_masked(CONFIG, images).encoder, images), images)]
     machine = environment()
     kept = {"dataset": images.name, "seed": seed, "date": time.strftime("%Y-%m-%d"), "torch": machine["torch"],
-            "hardware": f"{machine['hardware']}, {machine['threads']} threads, {machine['precision']}",
+            "hardware": described(machine),
             "note": options.note, "rows": rows}
     for name, train in {
         "I-JEPA, centred": lambda: masked_encoder(replace(CONFIG, seed=seed), images, options.minutes),

@@ -15,7 +15,7 @@ from datetime import date
 from pathlib import Path
 
 from jepa_utils.recipes import RECIPES
-from jepa_utils.runtime import save_json
+from jepa_utils.runtime import described, save_json
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -52,7 +52,7 @@ def main() -> None:
             "name": options.name, "dataset": metrics["dataset"],
             "loss": metrics["loss_type"], "encoder": metrics["model_type"],
             "device": metrics["device"].split(":")[0],
-            "hardware": f"{machine['hardware']}, {machine['threads']} threads, {machine['precision']}",
+            "hardware": described(machine),
             "epochs": config["epochs"], "seeds": [*row["seeds"], seed],
             "linear_probe": [*row["linear_probe"], metrics["linear_probe"]],
             "minutes": [*row["minutes"], round(metrics["train_seconds"] / 60, 2)],
