@@ -15,10 +15,9 @@ from torchvision.models import resnet18
 from jepa_utils import data
 from jepa_utils.augment import CIFAR10, make_views
 from jepa_utils.config import TrainConfig
-from jepa_utils.models import build_model
 from jepa_utils.recipes import recipe
 from jepa_utils.runtime import autocast, generator, grad_scaler, pick_device, to_device
-from jepa_utils.train import build_loss, build_optimizer, train_step
+from jepa_utils.train import build_loss, build_optimizer, new_model, train_step
 
 from .timing import race
 from .views import TwoViews, lightly_views, loader
@@ -31,16 +30,16 @@ RECIPE = replace(PLAIN, views=4, batch_size=64, optimizer="muon", lr=5e-3, weigh
 
 
 def ours(images, config, device):
-    """The encoder and a step of this project's loop, at a rate."""
-    model = build_model(config).to(device, memory_format=torch.channels_last).train()
+    """The encoder and a step of this project's loop on a data set, at a rate."""
+    model = new_model(config, images).to(device, memory_format=torch.channels_last).train()
     optimizer, scaler, loss, g = build_optimizer(config, model), grad_scaler(device), build_loss(config), generator(0)
     if config.compile:
         model.compile()
-    images = images.to(device)
+    pictures = images.train_images.to(device)
 
     def step(lr=1e-3):
-        pick = to_device(torch.randperm(len(images), generator=g)[: config.batch_size], device)
-        train_step(model, loss, optimizer, scaler, make_views(images[pick], CIFAR10, config.views, g), 0, lr)
+        pick = to_device(torch.randperm(len(pictures), generator=g)[: config.batch_size], device)
+        train_step(model, loss, optimizer, scaler, make_views(pictures[pick], CIFAR10, config.views, g), 0, lr)
 
     return model.encoder, step
 
@@ -93,7 +92,7 @@ def per_image(images, transform, encoder, head, loss, batch_size, device):
 def measure(quick: bool = False) -> list[dict]:
     device = pick_device()
     batch_size = 16 if quick else 64 if device.type == "cpu" else 256
-    images = data.digits(train=64 if quick else 2048).train_images
+    images = data.digits(train=64 if quick else 2048)
     projector = "-".join([str(WIDTH)] * 3)
     config = TrainConfig(model_type="resnet", dobs=3, projector=projector, loss_type="vicreg", batch_size=batch_size)
     head = VICRegProjectionHead(512, WIDTH, WIDTH, num_layers=3)
@@ -101,8 +100,9 @@ def measure(quick: bool = False) -> list[dict]:
         "ours": ours(images, config, device),
         **({} if quick else {"ours, compiled": ours(images, replace(config, compile=True), device)}),
         "plain loop, torchvision": per_image(
-            images, TwoViews(), small_resnet18(), mlp(512, WIDTH), plain_vicreg, batch_size, device),
-        "lightly": per_image(images, lightly_views(), small_resnet18(), head, VICRegLoss(), batch_size, device),
+            images.train_images, TwoViews(), small_resnet18(), mlp(512, WIDTH), plain_vicreg, batch_size, device),
+        "lightly": per_image(
+            images.train_images, lightly_views(), small_resnet18(), head, VICRegLoss(), batch_size, device),
     }
     steps = {name: step for name, (_, step) in contenders.items()}
     rows = race("training, ResNet-18", f"batch {batch_size}", steps, "images/s", batch_size, 2 if quick else 7)

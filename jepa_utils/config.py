@@ -44,7 +44,7 @@ class TrainConfig:
     dobs: int = 1  # input channels: 1 grayscale, 3 RGB
     henc: int = 32  # hidden width of resnet5 and whitenet
     dstc: int = 16  # output width of resnet5 and whitenet; the others have their own: 512, 384, 768
-    stride: int = 1  # stride of resnet5's first convolution; 2 is about five times faster
+    stride: int = 1  # stride of resnet5's first convolution; 2 is a quarter of the arithmetic
     patch_size: int = 2  # side of a ViT's patches, in pixels
     micro_batch: int = 0  # ViTs: views encoded at a time, computed again for the gradient: less memory; 0: all
     projector: str = ""  # widths of the projector, such as 2048-2048-2048; empty: z is h

@@ -85,7 +85,7 @@ class CollapseReport:
     dimensions: int  # D, the most that the rank can be
 
     def __str__(self) -> str:
-        return (f"{self.state}: std {self.std:.2g}, {self.relative_std:.0%} of the length varies between images, "
+        return (f"{self.state}: std {self.std:.2g} ({self.relative_std:.0%} of length), "
                 f"effective rank {self.effective_rank:.1f} of {self.dimensions}")
 
 

@@ -60,7 +60,7 @@ def results(rows: list[dict], planned: list[dict]) -> str:
     for p in missing:
         lines.append(
             f"| {p['name']} | {ENCODERS[p['encoder']]}, {NAMES[p['loss']]} | {p['epochs']} | not run |  | "
-            f"estimated {p['estimated_minutes']:.0f} |  | cuda: {p['assumed']} |")
+            f"estimated {p['estimated_minutes']:.1f} |  | cuda: {p['assumed']} |")
     return "\n".join(lines)
 
 

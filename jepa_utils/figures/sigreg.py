@@ -181,7 +181,7 @@ def roundness(panels: dict[str, dict[str, list[float]]], guesses: dict[str, floa
     figure, axes = plt.subplots(1, len(panels), figsize=(9, 3.4), sharey=True, layout="constrained")
     for ax, (title, results) in zip(axes, panels.items(), strict=True):
         strip(ax, results, guesses if ax is axes[-1] else {})
-        ax.set(xlabel="effective rank of h, % of its width", title=title)
+        ax.set(xlabel="effective rank of h, % of F", title=title)
     means = {name: mean(values) for name, values in list(panels.values())[-1].items()}
     ahead = {name: means["SIGReg"] - means[name] for name in ("untrained", "collapsed")}
     said = (f"{abs(x):.0f} points {'rounder' if x > 0 else 'less round'} than {name}" for name, x in ahead.items())

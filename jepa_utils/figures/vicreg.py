@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
+from matplotlib.patheffects import withStroke
 from torch import Tensor
 
 from ..plots import COLORS, array, count_ticks, guess, headline, plt, show, styled
@@ -95,7 +96,8 @@ def ablation(spectra: Mapping[str, Tensor], axes_needed: Mapping[str, int], prob
         values = array(spectra[name]).clip(1e-12)
         left.semilogy(np.arange(1, len(values) + 1), values, style, label=name, color=SPRINGS[name])
         right.barh(name, probes[name], xerr=errors[name], color=SPRINGS[name])
-        right.text(probes[name] + errors[name], name, f" {probes[name]:.1f}", va="center")
+        right.text(probes[name] + errors[name], name, f" {probes[name]:.1f}", va="center",
+                   path_effects=[withStroke(linewidth=4, foreground="white")])  # the dashed line may pass here
         guess(right, guesses.get(name), list(spectra).index(name))
     right.axvline(untrained, color=COLORS["untrained"], linestyle="--", linewidth=1)
     right.text(untrained, -0.62, f" untrained {untrained:.1f}", va="center", fontsize=9)

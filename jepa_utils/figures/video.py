@@ -81,7 +81,8 @@ def probes(table: Mapping[str, Mapping[str, Interval]], guesses: Mapping[str, fl
             ax.text(max(value[2], 0) + 0.02, i, f"{value[0]:z.2f}", va="center", fontsize=9)
         guess(ax, guesses.get(quantity), len(table) - 1)
         ax.set(title=quantity.replace(", ", ",\n"), xlabel="share of frames" if quantity == "digit" else "R²")
-    headline(figure, "What a linear probe reads from z, in unseen handwriting")
+    best = max(table, key=lambda name: table[name]["digit"][0])
+    headline(figure, f"Linear probes in unseen handwriting; the digit is read best from: {best}")
     show(figure, "Bars with 95 % intervals. " + ". ".join(
         f"{quantity}: " + ", ".join(f"{name} {row[quantity][0]:z.2f}" for name, row in table.items())
         for quantity in panels))
