@@ -255,7 +255,9 @@ def how_to_go_on(out: Path) -> str:
     """The command that was given, and what else it takes to go on."""
     if not (out / Checkpoint.NAME).exists():
         return f"stopped before the first checkpoint in {out}"
-    words = [word for word in sys.argv[1:] if word != "--resume"]
+    given = sys.argv[1:]
+    words = [word for before, word in zip(["", *given], given, strict=False)
+             if word.partition("=")[0] != "--resume" and (before != "--resume" or word.startswith("--"))]
     where = [] if any(word.split("=")[0] == "--out" for word in words) else ["--out", str(out)]
     return f"stopped; go on with: python main.py {shlex.join([*words, *where, '--resume'])}"
 

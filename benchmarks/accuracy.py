@@ -1,8 +1,8 @@
 """Accuracy after so many minutes on CIFAR-10: WhiteNet's recipe, a plain one, and the plain one with lightly's parts.
 
 The loss is VICReg, the precision the same, and every schedule follows the clock. The plain recipe is ResNet5 under
-AdamW on two views of 256 images a step, in this project's loop; then in the usual one, with lightly's transform, head
-and loss: between these two rows it is the number of images that pass in the time, and those parts, that differ.
+AdamW on two views of 256 images a step, with the paper's weights, in this project's loop; then in the usual one, with
+lightly's transform, head and loss: between these two rows the parts differ, and how many images pass in the time.
 """
 
 import time
@@ -36,9 +36,11 @@ def until(minutes, step, lr):
 
 def with_lightly(images, device):
     """The plain recipe in the usual loop, with lightly's transform, head and loss: encoder and step."""
-    encoder = build_encoder("resnet5", 3, PLAIN.henc, PLAIN.dstc, PLAIN.stride)
+    mean, std = images.statistics()  # the encoder normalises, as it must where it is probed
+    encoder = build_encoder("resnet5", 3, PLAIN.henc, PLAIN.dstc, PLAIN.stride, mean=mean, std=std)
     head = VICRegProjectionHead(PLAIN.dstc, 512, 512, num_layers=3)
-    return per_image(images.train_images, lightly_views(), encoder, head, VICRegLoss(), PLAIN.batch_size, device)
+    views = lightly_views(normalize=False)
+    return per_image(images.train_images, views, encoder, head, VICRegLoss(), PLAIN.batch_size, device)
 
 
 def measure(quick: bool = False) -> list[dict]:

@@ -118,8 +118,7 @@ def measure_step(name: str, config: TrainConfig, images: data.Dataset, peak: flo
 def measure(quick: bool = False) -> list[dict]:
     device = pick_device()
     keep_freed_memory()
-    if device.type == "cpu":
-        choose_threads()
+    choose_threads(device)
     limits, dtype = peaks(device, quick), str(precision(device)).removeprefix("torch.")
     rows = [row(f"the limit, {dtype}", name, "ours", "TFLOP/s", [peak / 1e12], "") for name, peak in limits.items()]
     images = data.digits(train=256 if quick else 10_000).to(device)

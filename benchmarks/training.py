@@ -23,9 +23,10 @@ from .timing import race
 from .views import TwoViews, lightly_views, loader
 
 WIDTH = 2048
-# VICReg on a laptop as it is in most hands, AdamW on two views of 256 images a step.
-# Then the README's recipe, with this smaller encoder.
-PLAIN = recipe("laptop-vicreg", dstc=256, projector="512-512-512", cov_loss_weight=1, batch_size=256)
+# VICReg on a laptop as it is in most hands: AdamW on two views of 256 images a step, the paper's weights.
+# Then four views of fewer images, and Muon, with this small encoder.
+PLAIN = recipe("laptop-vicreg", dstc=256, projector="512-512-512", var_loss_weight=25, cov_loss_weight=1,
+               batch_size=256, optimizer="adamw", lr=3e-3)
 RECIPE = replace(PLAIN, views=4, batch_size=64, optimizer="muon", lr=5e-3, weight_decay=1.0)
 
 
@@ -73,7 +74,7 @@ def plain_vicreg(a, b):
 def per_image(images, transform, encoder, head, loss, batch_size, device):
     """The same of the usual loop: a DataLoader's workers make the views, which pass the network one by one."""
     model = nn.Sequential(encoder, head).to(device).train()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    optimizer = torch.optim.AdamW(model.parameters(), weight_decay=PLAIN.weight_decay)
     batches = chain.from_iterable(repeat(loader(images, transform, batch_size)))  # cycle would keep one epoch's views
 
     def step(lr=1e-3):

@@ -30,18 +30,18 @@ class TwoViews:
         return self.transform(image), self.transform(image)
 
 
-def lightly_views():
+def lightly_views(normalize=True):
     """lightly's VICReg transform with this recipe's strengths."""
     return VICRegTransform(
         32, cj_strength=1.0, cj_bright=0.4, cj_contrast=0.4, cj_sat=0.2, cj_hue=0.1, min_scale=0.2,
-        gaussian_blur=0.0, normalize={"mean": MEAN, "std": STD})
+        gaussian_blur=0.0, normalize={"mean": MEAN, "std": STD} if normalize else None)
 
 
 class PerImage(Dataset):
     """Images as PIL pictures under a transform that gives two views, as a DataLoader's workers run it."""
 
     def __init__(self, images, transform):
-        self.images, self.transform = images.permute(0, 2, 3, 1).numpy(), transform
+        self.images, self.transform = images.permute(0, 2, 3, 1).cpu().numpy(), transform
 
     def __len__(self):
         return len(self.images)

@@ -131,7 +131,7 @@ def step_seconds(device: torch.device, steps: int = 12) -> float:
     The lower quartile, since other programs only ever make a step slower.
     """
     keep_freed_memory()
-    choose_threads()
+    choose_threads(device)
     config = recipe("laptop-vicreg", batch_size=BUDGETS["quick-4"].batch_size)
     model = build_model(config).to(device).to(memory_format=torch.channels_last).train()
     loss, optimizer, scaler = build_loss(config), build_optimizer(config, model), grad_scaler(device)

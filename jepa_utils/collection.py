@@ -4,6 +4,7 @@
 and one that cannot be read is named and left out.
 """
 
+import os
 import re
 import shutil
 import tempfile
@@ -18,7 +19,7 @@ from torch import Tensor
 from . import pictures
 from .checks import check_count
 from .pictures import listed, tell
-from .runtime import InputError, generator, progress_bar
+from .runtime import InputError, generator
 
 LEAST = 50  # pictures, below which there is next to nothing to learn from
 UNPACKED = 20 * 2**30  # bytes that a zip may unpack to
@@ -45,24 +46,29 @@ def collect(path: str | Path, unpack_to: str | Path, most: int | None = None, la
     """
     if most is not None:
         check_count(most, "most")
-    root = Path(path or "").expanduser()
-    if path and root.suffix.lower() == ".zip" and root.is_file():
+    root = Path(os.path.expanduser(path or ""))  # these functions of os.path never raise
+    if path and root.suffix.lower() == ".zip" and os.path.isfile(root):
         root = unzipped(root, unpack_to)
-    groups = pictures.find(entered(root) if path else path, beside=True)
+    try:
+        groups = pictures.find(entered(root) if path else path, beside=True)
+    except InputError as error:
+        raise InputError("pictures", error.given, error.accepted) from error
     files = [file for group in groups.values() for file in group]
     names = [name for name, group in groups.items() for _ in group]
     if most is not None and len(files) > most:
         tell(f"pictures: {most:,} of {len(files):,} taken, drawn at random")
         chosen = torch.randperm(len(files), generator=generator(0))[:most].sort().values.tolist()
         files, names = [files[i] for i in chosen], [names[i] for i in chosen]
-    images, kept = read_what_can_be_read(files)
+    images, kept, errors = pictures.read_each(files)
+    if errors:
+        tell(f"pictures: skipped {len(errors):,} that cannot be read ({listed([e.line for e in errors], most=2)})")
     files, names = [files[i] for i in kept], [names[i] for i in kept]
     if len(files) < LEAST:
         raise InputError("pictures", f"{len(files)} in {path}", f"{LEAST} or more that can be read")
     classes = sorted({*names} - {UNLABELED}) if labels else []
     classes = classes if len(classes) > 1 else []  # a single one tells nothing apart
     numbers = [classes.index(name) if name in classes else -1 for name in names]
-    return Collection(tuple(files), images, torch.tensor(numbers), tuple(classes))
+    return Collection(tuple(files), torch.stack(images), torch.tensor(numbers), tuple(classes))
 
 
 def received(sent: dict[str, bytes], folder: str | Path) -> Path:
@@ -77,27 +83,12 @@ def received(sent: dict[str, bytes], folder: str | Path) -> Path:
 
 def entered(root: Path) -> Path:
     """The folder itself, or the one folder that is all it shows, as most zips have it, or that one's, and so on."""
-    while root.is_dir():
+    while os.path.isdir(root) and os.access(root, os.R_OK | os.X_OK):
         visible = [child for child in root.iterdir() if not child.name.startswith(".")]
-        if len(visible) != 1 or not visible[0].is_dir() or visible[0].is_symlink():
+        if len(visible) != 1 or not os.path.isdir(visible[0]) or visible[0].is_symlink():
             break
         root = visible[0]
     return root
-
-
-def read_what_can_be_read(files: list[Path]) -> tuple[Tensor, list[int]]:
-    """The pictures as uint8 (N, 3, 32, 32), and which of the files they are; the others are named in a line."""
-    images, kept, errors = [torch.zeros(0, 3, 32, 32, dtype=torch.uint8)], [], []
-    with progress_bar(files, desc="pictures") as bar:
-        for i, file in enumerate(bar):
-            try:
-                images.append(pictures.read(file)[None])
-                kept.append(i)
-            except InputError as error:
-                errors.append(f"{file.name}: {error.accepted.removeprefix('a readable picture ').strip('()')}")
-    if errors:
-        tell(f"pictures: skipped {len(errors):,} that cannot be read ({listed(errors, most=2)})")
-    return torch.cat(images), kept
 
 
 def unzipped(path: Path, unpack_to: str | Path) -> Path:
@@ -113,7 +104,7 @@ def unzipped(path: Path, unpack_to: str | Path) -> Path:
             for info in members:
                 _refuse_outside(path, info.filename)
             if (size := sum(info.file_size for info in members)) > UNPACKED:
-                raise InputError("pictures", str(path), f"a zip of at most {UNPACKED >> 30} GB, not {size >> 30}")
+                raise InputError("pictures", str(path), f"a zip of at most {UNPACKED >> 30} GB, not {size / 2**30:.1f}")
             unpack_to.mkdir(parents=True, exist_ok=True)
             target = Path(tempfile.mkdtemp(prefix=f"{path.stem}-", dir=unpack_to))
             try:

@@ -78,6 +78,7 @@ class TrainConfig:
     def __post_init__(self):
         for name, accepted in CHOICES.items():
             self._refuse_unless(name, getattr(self, name) in accepted, ", ".join(map(str, accepted)))
+        self._number("dobs", int, whole(self.dobs), "1, 3")
         for name, least in LEAST.items():
             value, most = getattr(self, name), MOST.get(name, math.inf)
             span = f"of at least {least}" if most == math.inf else f"from {least} to {most}"

@@ -61,7 +61,7 @@ class Dataset:
         return replace(self, **{key: getattr(self, key).to(device) for key in KEYS})
 
     def statistics(self) -> tuple[list[float], list[float]]:
-        """Mean and standard deviation of each channel of the training images, on the [0, 1] scale."""
+        """Mean and standard deviation of each channel of the first 10,000 training images, on the [0, 1] scale."""
         x = to_float(self.train_images[:10_000])
         return x.mean(dim=(0, 2, 3)).tolist(), x.std(dim=(0, 2, 3)).tolist()
 
@@ -74,7 +74,7 @@ def chosen(train: int | None = None, test: int | None = None) -> Dataset:
     return load(name).limited(train, test)
 
 
-def load(name: str, task: str = "classes", channels: int = 3, path: str | Path | None = None, seed: int = 0) -> Dataset:
+def load(name: str, task: str = "classes", channels: int = 3, path: str | Path | None = None) -> Dataset:
     """A data set by name: digits, cifar10 or folder (which needs `path`).
 
     `task` "present" exists on the digits alone: half of the images are background, and the label
@@ -89,7 +89,7 @@ def load(name: str, task: str = "classes", channels: int = 3, path: str | Path |
     if task == "present" and name != "digits":
         raise InputError("task", task, f"classes, for dataset {name}; present belongs to the digits")
     if name == "digits":
-        data = digits(task=task, seed=seed)
+        data = digits(task=task)
     elif name == "cifar10":
         data = cifar10()
     else:

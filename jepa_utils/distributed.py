@@ -69,7 +69,8 @@ def gather(z: Tensor, dim: int = 1) -> Tensor:
 
 
 def whole_batch(loss: Callable) -> Callable:
-    """`loss` on the embeddings of all processes, with gradients that add up to those of one process.
+    """`loss` (of z, predicted and step) on the embeddings (V, N, D) of all processes, with gradients that add up to
+    those of one process.
 
     DistributedDataParallel averages gradients over processes where their sum is wanted, so the
     gradient of each term (not its value) is multiplied by their number.

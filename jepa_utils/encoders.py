@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .config import CHOICES, TrainConfig
-from .pixels import to_float
+from .pixels import SIZE, to_float
 from .runtime import InputError, save_tensors
 
 FORMAT, VERSION = "jepa_utils encoder", 1  # of the file that `save_encoder` writes
@@ -21,7 +21,7 @@ FIELDS = ("model_type", "dobs", "henc", "dstc", "stride", "patch_size")  # of a 
 
 
 class Normalize(nn.Module):
-    """Images to zero mean and unit variance per channel; part of the encoder, so nobody can forget it."""
+    """Images (N, C, H, W), uint8 or in [0, 1], to mean 0, variance 1 per channel: in the encoder, never forgotten."""
 
     scale: Tensor
     shift: Tensor
@@ -144,22 +144,22 @@ def resnet18(dobs: int = 3) -> nn.Module:
 class ViT(nn.Module):
     """Vision Transformer (Dosovitskiy et al. 2020, arXiv 2010.11929) without a class token.
 
-    Cuts images into squares of `patch_size` pixels: (N, dobs, S, S) -> (N, width, S/patch, S/patch).
+    Cuts images into squares of `patch_size` pixels: (N, dobs, 32, 32) -> (N, width, 32/patch, 32/patch).
     """
 
-    def __init__(self, dobs: int, width: int, depth: int, heads: int, patch_size: int, image_size: int = 32):
+    def __init__(self, dobs: int, width: int, depth: int, heads: int, patch_size: int):
         super().__init__()
-        if patch_size < 1 or image_size % patch_size:
-            raise InputError("patch_size", patch_size, f"a divisor of the image size, {image_size}")
-        side, self.image_size = image_size // patch_size, image_size
+        if patch_size < 1 or SIZE % patch_size:
+            raise InputError("patch_size", patch_size, f"a divisor of the image size, {SIZE}")
+        side = SIZE // patch_size
         self.patches = nn.Conv2d(dobs, width, patch_size, patch_size)
         self.positions = nn.Parameter(0.02 * torch.randn(1, side * side, width))
         block = nn.TransformerEncoderLayer(width, heads, 4 * width, 0.0, "gelu", batch_first=True, norm_first=True)
         self.blocks = nn.TransformerEncoder(block, depth, nn.LayerNorm(width), enable_nested_tensor=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.shape[2:] != (self.image_size, self.image_size):
-            size = f"{self.image_size} x {self.image_size} pixels: every patch has a position of its own"
+        if x.shape[2:] != (SIZE, SIZE):
+            size = f"{SIZE} x {SIZE} pixels: every patch has a position of its own"
             raise InputError("images", f"{x.shape[2]} x {x.shape[3]} pixels", size)
         x = self.patches(x)  # (N, width, H, W)
         H, W = x.shape[2:]

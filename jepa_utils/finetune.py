@@ -37,7 +37,7 @@ def probe_head(h: Tensor, y: Tensor, classes: int, everyone: Tensor | None = Non
     """The linear probe of features h (N, F) with labels y (N,), as a layer that reads features as they are.
 
     Solved on standardised features; their mean and spread are those of `everyone`, such as the features of
-    unlabelled images too, or of h. With ENOUGH labels of each class a fifth of them choose the penalty.
+    unlabelled images too, or of h. With ENOUGH labels a class, on average, a fifth of them choose the penalty.
     """
     y = probe.check_labels(y, "y", len(h))
     if y.max() >= classes:
@@ -76,10 +76,10 @@ def train_on_labels(
     check_count(steps, "steps")
     check_count(batch_size, "batch_size", 2)
     y = probe.check_labels(y, "y", len(check_images(images)))
-    if not all(number(rate) and rate >= 0 for rate in rates):
+    if not (isinstance(rates, (tuple, list)) and len(rates) == 2 and all(number(rate) and rate >= 0 for rate in rates)):
         raise InputError("rates", rates, "two numbers of at least 0, of encoder and head")
     keep_freed_memory()
-    choose_threads()
+    choose_threads(images.device)
     network = nn.Sequential(deepcopy(encoder), deepcopy(head)).requires_grad_(True).train()
     network.to(images.device).to(memory_format=torch.channels_last)
     optimizer = Muon([{"params": list(part.parameters())} for part in network], lr=max(rates))

@@ -18,7 +18,7 @@ from .masks import sample_blocks
 from .models import build_projector
 from .optimizers import build_optimizer, set_rate
 from .pixels import SIZE
-from .runtime import InputError, generator, keep_freed_memory, progress_bar, to_device
+from .runtime import InputError, generator, keep_freed_memory, progress_bar, seeded, synchronize, to_device
 from .teacher import averaged, follow
 from .threads import choose_threads
 from .train import check_batch_size, lr_at
@@ -41,7 +41,7 @@ class MaskedConfig:
     heads: int = 2  # of encoder and predictor
     hpre: int = 48  # width of the predictor's tokens
     predictor_depth: int = 1  # blocks of the predictor
-    momentum: float = 0.95  # of the teacher at the first step; rises to 1 at the last
+    momentum: float = 0.95  # of the teacher at the first step; rises towards 1
     lmbd: float = 10.0  # sigreg: its weight beside the prediction term's 1
     projector: str = "128-64"  # sigreg: widths of the projector; the last is D, the size of the targets
     slices: int = 64  # sigreg: random directions per step
@@ -201,8 +201,7 @@ def masked_step(model: MaskedJEPA, optimizer: torch.optim.Optimizer, x: Tensor, 
 
 def new_masked(config: MaskedConfig, images: Dataset) -> MaskedJEPA:
     """The model that `config` describes as it starts on a data set, on the device where the images lie."""
-    with torch.random.fork_rng(devices=[]):  # the caller's random numbers stay as they were
-        torch.manual_seed(config.seed)
+    with seeded(config.seed):
         model = MaskedJEPA(config, images.train_images.shape[1], *images.statistics())
     return model.to(images.train_images.device)
 
@@ -227,8 +226,7 @@ def fit_masked(
     seconds = []
     for step in progress_bar(range(steps), desc=c.hold, disable=not progress):
         started = time.perf_counter()
-        if device.type == "cpu":
-            choose_threads()
+        choose_threads(device)
         if len(order) < c.batch_size:
             order = torch.randperm(len(x), generator=g)
         pick, order = to_device(order[: c.batch_size], device), order[c.batch_size :]
@@ -241,6 +239,8 @@ def fit_masked(
             directions = losses.slices_of(step, c.seed, model.predictor.answer.out_features, c.slices, device)
         log.append(masked_step(model, optimizer, x[pick], to_device(context, device), to_device(target, device),
                                momentum, c.lmbd, directions))
+        if step + 1 in at:  # so that the seconds are the device's, too
+            synchronize(device)
         seconds.append(time.perf_counter() - started)
         if on_look and step + 1 in at:
             on_look(step + 1, model)

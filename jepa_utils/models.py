@@ -10,11 +10,11 @@ from torch.utils.checkpoint import checkpoint
 from .config import CHOICES, TrainConfig
 from .encoders import Encoder, build_encoder, in_batches
 from .pixels import check_images
-from .runtime import InputError
+from .runtime import InputError, seeded
 
 
 def build_projector(features: int, widths: str = "2048-2048-2048") -> nn.Module:
-    """MLP from `h` to `z` with BatchNorm and ReLU between layers; no widths: `z` is `h`."""
+    """MLP from `h` (..., features) to `z` (..., D) with BatchNorm and ReLU between layers; no widths: `z` is `h`."""
     sizes, layers = [features, *(int(width) for width in widths.split("-") if width)], []
     for c_in, c_out in pairwise(sizes):
         layers += [nn.Linear(c_in, c_out, bias=False), nn.BatchNorm1d(c_out), nn.ReLU()]
@@ -104,7 +104,7 @@ def embeddings(model: JEPA, images: Tensor, batch_size: int = 128) -> Tensor:
 
 @torch.no_grad()
 def settle_batchnorm(model: JEPA, images: Tensor, batches: int = 20, batch_size: int = 256) -> JEPA:
-    """Give an untrained model BatchNorm statistics of its own images; a fair baseline needs them."""
+    """Give an untrained model BatchNorm statistics of images (N, C, H, W), in place; a fair baseline needs them."""
     model.train()
     for batch in check_images(images)[: batches * batch_size].split(batch_size):
         if len(batch) > 1:  # one image left over has no spread
@@ -115,8 +115,7 @@ def settle_batchnorm(model: JEPA, images: Tensor, batches: int = 20, batch_size:
 def build_model(config: TrainConfig, mean: list[float] | None = None, std: list[float] | None = None) -> JEPA:
     """The JEPA that `config` describes, with weights from its seed; mean and std normalise the images."""
     c = config
-    with torch.random.fork_rng(devices=[]):  # the caller's random numbers stay as they were
-        torch.manual_seed(c.seed)
+    with seeded(c.seed):
         encoder = build_encoder(c.model_type, c.dobs, c.henc, c.dstc, c.stride, c.patch_size, mean, std)
         projector = build_projector(encoder.features, c.projector)
         predictor = build_predictor(c.predictor, embedding_size(encoder, projector), c.hpre)

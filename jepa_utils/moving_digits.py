@@ -35,8 +35,8 @@ class Clips:
     hits: Tensor  # (T, N): whether a wall was hit on that way
 
 
-@lru_cache(maxsize=2)
-def handwriting(split: str) -> tuple[Tensor, Tensor]:
+@lru_cache(maxsize=4)  # so that a training copies nothing to its device at every step
+def handwriting(split: str, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
     """Ink (P, 1, 12, 12) in [0, 1] and digits (P,) of one part of scikit-learn's digits; a fifth of them is "test"."""
     from sklearn.datasets import load_digits  # 0.5 s to import: only when digits are wanted
 
@@ -48,7 +48,7 @@ def handwriting(split: str) -> tuple[Tensor, Tensor]:
     part = order[fifth:] if split == "train" else order[:fifth]
     ink = torch.from_numpy(bundle.images).float()[part, None] / 16  # (P, 1, 8, 8)
     ink = F.interpolate(ink, (SHEET, SHEET), mode="bilinear", align_corners=False)
-    return ink, torch.from_numpy(bundle.target)[part].long()
+    return ink.to(device), torch.from_numpy(bundle.target)[part].long().to(device)
 
 
 def centre_of_mass(images: Tensor) -> Tensor:
@@ -97,7 +97,7 @@ def make_clips(N: int, T: int, g: torch.Generator, split: str = "train", coins: 
     check_count(T, "T")
     if noise not in NOISES:
         raise InputError("noise", noise, ", ".join(map(repr, NOISES)))
-    ink, digits = (part.to(g.device) for part in handwriting(split))
+    ink, digits = handwriting(split, g.device)
     pick = torch.randint(len(ink), (N,), generator=g, device=g.device)
     position = LOW + (HIGH - LOW) * torch.rand(N, 2, generator=g, device=g.device)
     low, high = SPEEDS

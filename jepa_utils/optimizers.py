@@ -138,7 +138,7 @@ def with_gradients(optimizer: torch.optim.Optimizer) -> Iterator[tuple[dict, lis
 
 
 def momentum_of(optimizer: torch.optim.Optimizer, p: Tensor) -> Tensor:
-    """The running mean that belongs to a parameter; zeros in the beginning."""
+    """The running mean or sum that belongs to a parameter; zeros in the beginning."""
     state = optimizer.state[p]
     if "momentum_buffer" not in state:
         state["momentum_buffer"] = torch.zeros_like(p)

@@ -125,15 +125,30 @@ def _and(parts: list[str]) -> str:
 # ----------------------------------------------------------------------------------------- reading
 
 
-def read_all(files: list[Path]) -> Tensor:
-    """All of the files as uint8 (N, 3, 32, 32); InputError names up to three of those that cannot be read."""
-    images, errors = [], []
+class Unreadable(InputError):
+    """A file that cannot be read as a picture, and why."""
+
+    def __init__(self, path: Path, reason: str):
+        super().__init__("data_path", str(path), f"a readable picture ({reason})")
+        self.line = f"{path.name}: {reason}"
+
+
+def read_each(files: list[Path]) -> tuple[list[Tensor], list[int], list[Unreadable]]:
+    """Images uint8 (3, 32, 32), which of the files they are, and what is wrong with the others."""
+    images, kept, errors = [], [], []
     with progress_bar(files, desc="pictures") as bar:
-        for file in bar:
+        for i, file in enumerate(bar):
             try:
                 images.append(read(file))
-            except InputError as error:
+                kept.append(i)
+            except Unreadable as error:
                 errors.append(error)
+    return images, kept, errors
+
+
+def read_all(files: list[Path]) -> Tensor:
+    """All of the files as uint8 (N, 3, 32, 32); InputError names up to three of those that cannot be read."""
+    images, _, errors = read_each(files)
     if errors:
         first, others = errors[0], [error.given for error in errors[1:]]
         more = f"; nor can be read {listed(others, most=2)}" if others else ""
@@ -144,7 +159,7 @@ def read_all(files: list[Path]) -> Tensor:
 def read(path: str | Path) -> Tensor:
     """The middle square of a picture file as uint8 (3, 32, 32): upright, over white where transparent.
 
-    Of several frames the first; gray of more than 8 bits is scaled. InputError if it cannot be read, or is
+    Of several frames the first; gray of more than 8 bits is scaled. Unreadable if it cannot be read, or is
     larger than Pillow's limit, some 179 megapixels.
     """
     from PIL import Image, ImageOps
@@ -158,7 +173,7 @@ def read(path: str | Path) -> Tensor:
     except Exception as error:  # a damaged file can make Pillow and its codecs raise almost anything
         unknown = isinstance(error, Image.UnidentifiedImageError)  # whose own words name an object in memory
         reason = "it is damaged, or no picture" if unknown else " ".join(str(error).split()) or type(error).__name__
-        raise InputError("data_path", str(path), f"a readable picture ({reason})") from error
+        raise Unreadable(Path(path), reason) from error
     return torch.from_numpy(np.array(square)).permute(2, 0, 1)
 
 

@@ -216,7 +216,8 @@ def bars(ax: plt.Axes, values: Mapping[str, float], xlabel: str, title: str = ""
     for line in drawn.errorbar.lines[2] if drawn.errorbar else ():
         line.set_path_effects([withStroke(linewidth=3.5, foreground="white")])  # seen on black bars, too
     for i, name in enumerate(names):
-        ax.text(values[name] + (errors or {}).get(name, 0), i, f" {values[name]:.1f}", va="center")
+        ax.text(values[name] + (errors or {}).get(name, 0), i, f" {values[name]:.1f}", va="center",
+                path_effects=[withStroke(linewidth=3.5, foreground="white")])  # a line may pass below
         guess(ax, (guesses or {}).get(name), i)
     ax.invert_yaxis()
     ax.grid(axis="y", visible=False)

@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import sys
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TextIO
@@ -109,6 +110,14 @@ def synchronize(device: torch.device) -> None:
 def generator(seed: int, device: torch.device | str = "cpu") -> torch.Generator:
     """A random stream of its own, on the device that will use it."""
     return torch.Generator(device=device).manual_seed(seed)
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Inside, the CPU's random numbers come from a seed; on every device the caller's go on afterwards as they were."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would set those of the GPUs as well
+        yield
 
 
 def environment(device: torch.device | None = None) -> dict[str, str | int]:

@@ -134,7 +134,8 @@ def main() -> None:
     print("\n" + table(board))
     out.mkdir(parents=True, exist_ok=True)
     plots.board(board, spectra).savefig(out / "scoreboard.png", bbox_inches="tight")
-    save_json({"rows": board, "environment": environment() | {"budget": work.name}}, out / "scoreboard.json")
+    machine = environment() | {"budget": work.name, "seed": work.seed}
+    save_json({"rows": board, "environment": machine}, out / "scoreboard.json")
     print(f"\nsaved {out / 'scoreboard.json'} and {out / 'scoreboard.png'}")
 
 

@@ -15,14 +15,16 @@ TRIAL = 0.06  # seconds given to each count, twice
 _state = {"all": 0, "chosen": 0, "next": 0.0}
 
 
-def choose_threads() -> int:
+def choose_threads(device: torch.device | str = "cpu") -> int:
     """Try torch's thread counts on a small training step and keep the fastest; returns it.
 
-    Does nothing where OMP_NUM_THREADS has fixed the number, takes no more threads than torch.set_num_threads was
-    last told, and tries at most every 20 seconds. Another count rounds differently: fix it where runs should agree
-    to the last bit.
+    Does nothing for a training on another device, or where OMP_NUM_THREADS has fixed the number; takes no more threads
+    than torch.set_num_threads was last told, and tries at most every 20 seconds. Another count rounds differently: fix
+    it where runs should agree to the last bit.
     """
     now = torch.get_num_threads()
+    if torch.device(device).type != "cpu":
+        return now
     if now != _state["chosen"]:  # the first call, or somebody else has set the number
         _state.update(all=now, chosen=now, next=0.0)
     if os.environ.get("OMP_NUM_THREADS") or time.monotonic() < _state["next"]:

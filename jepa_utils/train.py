@@ -58,7 +58,7 @@ def flops_per_view(config: TrainConfig, N: int = 2) -> float:
 
 @dataclass(frozen=True)
 class Loss:
-    """The loss that a configuration describes: (z, predicted, step) -> weighted terms by name.
+    """The loss that a configuration describes: z and predicted, (V, N, D) each, and the step -> weighted terms by name.
 
     It comes in two halves, so that a recorded step can be given new random slices.
     """
@@ -168,8 +168,7 @@ def train(
         with progress_bar(total=steps, initial=done, desc=config.loss_type, disable=not progress or rank() > 0) as bar:
             for epoch in range(len(history), math.ceil(steps / per_epoch)):
                 started, log = time.perf_counter(), []
-                if device.type == "cpu":
-                    choose_threads()
+                choose_threads(device)
                 model.train()
                 order = to_device(torch.randperm(N, generator=g), device)
                 for step in range(epoch * per_epoch, min((epoch + 1) * per_epoch, steps)):
@@ -269,7 +268,7 @@ def new_model(config: TrainConfig, images: Dataset) -> JEPA:
 
 def draw_views(model: JEPA, images: Tensor, augmentation: Augmentation, views: int, g: torch.Generator,
                part: slice = slice(None)) -> Tensor:
-    """The views a model trains on: independent ones, or a partial and the whole of one crop.
+    """The views (V, N, C, H, W) of images (N, C, H, W), uint8: independent ones, or a partial and the whole of a crop.
 
     With `part`, those of images[part] alone.
     """

@@ -16,7 +16,7 @@ from .encoders import Normalize, in_batches
 from .moving_digits import Clips, make_clips
 from .optimizers import Muon, set_rate
 from .probe import fit_logistic, second_moments, standardize
-from .runtime import InputError, generator, keep_freed_memory
+from .runtime import InputError, generator, keep_freed_memory, seeded
 from .threads import choose_threads
 from .train import lr_at
 
@@ -119,8 +119,8 @@ def train(encoder: nn.Module, predictor: nn.Module, regularizer: Regularizer, st
     optimizer, log = Muon(parameters, lr), []
     encoder.to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     for step in range(steps):
-        if step % 50 == 0 and g.device.type == "cpu":
-            choose_threads()
+        if step % 50 == 0:
+            choose_threads(g.device)
         set_rate(optimizer, lr_at(step, steps, lr))
         z = encode(encoder, make_clips(N, T, g, **world).frames)
         terms = loss_terms(predictor, z, regularizer, step)
@@ -158,14 +158,15 @@ WAYS: dict[str, tuple[int, Way]] = {  # size of the latent, and the guesses that
 
 def fit_predictor(way: str, z: Tensor, coins: Tensor, steps: int, seed: int = 0, batch_size: int = 512,
                   lr: float = 1e-2) -> TemporalPredictor:
-    """A new predictor, trained on frozen z (T, N, D) to guess in one of WAYS; only "told the coin" looks at coins."""
+    """A new predictor, trained on frozen z (T, N, D) to guess in one of WAYS; only "told the coin" looks at coins
+    (T, N).
+    """
     check_count(steps, "steps")
     if way not in WAYS:
         raise InputError("way", way, ", ".join(WAYS))
     if len(check_floats(z, "z", "T, N, D")) < 3 or coins.shape != z.shape[:2]:
         raise InputError("z", tuple(z.shape), f"(T, N, D) with T >= 3, and coins {tuple(coins.shape)} of shape (T, N)")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         predictor = TemporalPredictor(z.shape[-1], K=WAYS[way][0]).to(z.device)
     before, now, after, coin = (part.flatten(0, 1) for part in (z[:-2], z[1:-1], z[2:], coins[2:]))
     optimizer, g = Muon(predictor.parameters(), lr), generator(seed, z.device)

@@ -40,7 +40,7 @@ def scoreboard(board: dict) -> str:
         rank = f"{r['effective_rank']:.0f} of {r['dimensions']}"
         lines.append(f"| {r['name']} | {r['probe']:.1f} ± {r['error']:.1f} | {rank} | {seconds} | {r['state']} |")
     machine = board["environment"]
-    return "\n".join(lines) + f"\n\n{described(machine)}, budget {machine['budget']}, seed 0."
+    return "\n".join(lines) + f"\n\n{described(machine)}, budget {machine['budget']}, seed {machine['seed']}."
 
 
 def results(rows: list[dict], planned: list[dict]) -> str:

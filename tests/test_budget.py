@@ -226,8 +226,8 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch):
     clock = Clock(monkeypatch)
-    for name in ("keep_freed_memory", "choose_threads"):
-        clock.takes(name, lambda: 1000, lambda: None)
+    clock.takes("keep_freed_memory", lambda: 1000, lambda: None)
+    clock.takes("choose_threads", lambda: 1000, lambda device: None)
     clock.takes("build_model", lambda: 1000, budget.build_model)
     return clock
 

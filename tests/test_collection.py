@@ -50,6 +50,14 @@ def test_fifty_pictures_are_enough_and_forty_nine_are_one_line(tmp_path):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("path", ["~nobody-here/pictures", "x" * 300, "no/such/folder", "nul\0byte", "", None],
+                         ids=["user", "long", "missing", "nul", "empty", "none"])
+def test_a_path_that_leads_nowhere_is_one_line(path, tmp_path):
+    with pytest.raises(InputError, match=r"^pictures: .* was given; accepted: a folder of pictures") as caught:
+        collect(path, tmp_path)
+    assert "\n" not in str(caught.value)
+
+
 def test_pictures_without_a_label_stay_and_labels_are_the_subfolders(tmp_path):
     for folder, count in (("dogs", 10), ("cats/2023", 15), ("unlabeled/x/y", 20), ("", 12)):
         album(tmp_path, count, folder)

@@ -108,6 +108,7 @@ def test_a_few_labels_are_learned_and_a_seed_repeats():
 
 @pytest.mark.parametrize(("name", "options"), [
     ("steps", {"steps": 0}), ("rates", {"rates": (-1, 1e-3)}), ("rates", {"rates": (1e-3, float("nan"))}),
+    ("rates", {"rates": (1e-3,)}), ("rates", {"rates": (1e-3,) * 3}), ("rates", {"rates": 0.01}),
 ])
 def test_what_cannot_be_used_is_named(name, options):
     with pytest.raises(InputError, match=rf"^{name}: "):

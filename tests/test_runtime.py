@@ -9,6 +9,15 @@ from jepa_utils import runtime
 from jepa_utils.runtime import InputError
 
 
+def test_seeded_sets_the_random_numbers_of_the_cpu_alone(monkeypatch):
+    torch.manual_seed(3)
+    drawn, before = torch.randn(4), torch.get_rng_state()
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", lambda seed: pytest.fail("those of the GPUs were set"))
+    with runtime.seeded(3):
+        assert torch.equal(torch.randn(4), drawn)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_atomic_gives_the_final_name_and_makes_the_folder(tmp_path):
     path = tmp_path / "new" / "file"
     with runtime.atomic(path) as temporary:

@@ -22,6 +22,7 @@ from benchmarks.experiments import estimate, search
 from jepa_utils import data, probe
 from jepa_utils.encoders import load_encoder
 from jepa_utils.recipes import RECIPES, recipe
+from jepa_utils.runtime import InputError
 
 KEYS = {"name", "dataset", "loss", "encoder", "device", "hardware", "seeds", "linear_probe", "minutes",
         "command", "date"}
@@ -122,6 +123,9 @@ def test_measure_keeps_a_row_and_adds_only_the_missing_seeds(tmp_path):
     assert both["seeds"] == [0, 1]
     assert both["linear_probe"][0] == first["linear_probe"][0]
     assert both["command"] == f"python main.py --recipe {name} {small}"
+    (tmp_path / f"{name}.json").write_text(json.dumps(both | {"hardware": "an abacus"}), encoding="utf-8")
+    with pytest.raises(AssertionError, match="holds runs of an abacus"):
+        measure(2)
 
 
 @pytest.mark.slow
@@ -171,7 +175,11 @@ def test_a_search_logs_what_it_tried_and_spares_the_test_set():
     held_out = search.hold_out(images)
     assert (len(held_out.train_images), len(held_out.test_images)) == (90, 10)
     assert held_out.test_images.float().mean() != images.test_images.float().mean()
-    assert search.parse("lmbd=3 epochs=4 projector=8-4", "laptop-bcs") == {"lmbd": 3.0, "epochs": 4, "projector": "8-4"}
+    words, usual = "lmbd=3 max_steps=4 projector=8-4 compile=false", recipe("laptop-bcs")
+    assert search.parse(words, usual) == {"lmbd": 3.0, "max_steps": 4, "projector": "8-4", "compile": False}
+    for wrong in ("lmdb=3", "lmbd", "compile=no"):
+        with pytest.raises(InputError, match=rf"^variants: '{wrong}' was given"):
+            search.parse(wrong, usual)
     small = {"epochs": 1, "batch_size": 16, "henc": 4, "dstc": 8, "projector": "8"}
     result = search.trial(held_out, "laptop-bcs", small, seed=0)
     assert 0 <= result["validation_probe"] <= 100

@@ -13,6 +13,7 @@ import torch
 from conftest import ROOT
 from shell import FINISHED, SMALL, files, one_error_line, strict_json
 
+import main
 from jepa_utils.checkpoint import Checkpoint
 from jepa_utils.config import TrainConfig
 from jepa_utils.runtime import InputError
@@ -46,6 +47,14 @@ def test_a_stopped_run_says_in_one_line_how_to_go_on(call, how, code):
     assert files("here").keys() == {"checkpoint.pt", "config.json", "history.json"}
     assert call("--resume --out here --max_steps 2").code == 2  # another length is refused, the run is kept
     assert len(strict_json(Path("here/history.json").read_text(encoding="utf-8"))) >= 1
+
+
+@pytest.mark.parametrize("given", ["--resume", "--resume true", "--resume=true"])
+@pytest.mark.parametrize("order", ["{} --lr 0.1 --out run", "--lr 0.1 {} --out run", "--lr 0.1 --out run {}"])
+def test_the_command_that_goes_on_says_resume_once(given, order, tmp_path, monkeypatch):
+    (tmp_path / "checkpoint.pt").touch()
+    monkeypatch.setattr(sys, "argv", ["main.py", *order.format(given).split()])
+    assert main.how_to_go_on(tmp_path).endswith(": python main.py --lr 0.1 --out run --resume")
 
 
 def test_a_stopped_extension_goes_on_with_the_options_of_the_longer_run(call, monkeypatch):

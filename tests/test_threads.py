@@ -135,9 +135,15 @@ def test_speed_is_work_over_the_time_it_really_took(monkeypatch):
 
 def test_a_training_chooses_at_every_epoch(monkeypatch):
     calls = []
-    monkeypatch.setattr(train, "choose_threads", lambda: calls.append(1))
+    monkeypatch.setattr(train, "choose_threads", lambda device: calls.append(device.type))
     fit(replace(TINY, epochs=3))
-    assert len(calls) == 3
+    assert calls == ["cpu"] * 3
+
+
+def test_a_training_on_another_device_tries_nothing(monkeypatch):
+    monkeypatch.setattr(threads, "speed", lambda seconds: pytest.fail("a count was tried"))
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    assert choose_threads("cuda") == torch.get_num_threads()
 
 
 @pytest.mark.slow

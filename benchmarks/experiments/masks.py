@@ -16,7 +16,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from benchmarks.experiments.search import hold_out
+from benchmarks.experiments.search import hold_out, parse
 from jepa_utils import data, probe
 from jepa_utils.data import Dataset
 from jepa_utils.encoders import Encoder
@@ -73,12 +73,6 @@ def features(encoder: nn.Module, images: Dataset) -> list[Tensor]:
     return [probe.features(encoder, x) for x in (images.train_images, images.test_images)]
 
 
-def parse(words: str) -> dict:
-    """'lr=0.01 hold=sigreg' -> {"lr": 0.01, "hold": "sigreg"}, typed as the fields of MaskedConfig."""
-    pairs = (pair.split("=") for pair in words.split())
-    return {field: type(getattr(CONFIG, field))(value) for field, value in pairs}
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--minutes", type=float, default=10)
@@ -92,11 +86,13 @@ def main() -> None:
     if options.trial:
         images = hold_out(images)
         for words in options.trial:
-            encoder, *spent = masked_encoder(replace(CONFIG, seed=seed, **parse(words)), images, options.minutes)
+            config = replace(CONFIG, seed=seed, **parse(words, CONFIG))
+            encoder, *spent = masked_encoder(config, images, options.minutes)
             measured(words, features(encoder, images), images, *spent)
         return
+    untrained = new_masked(replace(CONFIG, seed=seed), images).encoder
     rows = [measured("raw pixels", [probe.raw_pixels(x) for x in (images.train_images, images.test_images)], images),
-            measured("untrained ViT", features(new_masked(CONFIG, images).encoder, images), images)]
+            measured("untrained ViT", features(untrained, images), images)]
     machine = environment()
     kept = {"dataset": images.name, "seed": seed, "date": time.strftime("%Y-%m-%d"), "torch": machine["torch"],
             "hardware": described(machine),

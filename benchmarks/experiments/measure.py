@@ -3,7 +3,8 @@
     python -m benchmarks.experiments.measure laptop-vicreg-10min --seeds 0 1 2
 
 Writes assets/results/NAME.json after every seed; seeds that are there already, from the same
-command, are not run again. `scripts/fill_tables.py` turns the rows into the README's table.
+command, are not run again, and none is added on another machine. `scripts/fill_tables.py` turns
+the rows into the README's table.
 """
 
 import argparse
@@ -15,7 +16,7 @@ from datetime import date
 from pathlib import Path
 
 from jepa_utils.recipes import RECIPES
-from jepa_utils.runtime import described, save_json
+from jepa_utils.runtime import described, environment, save_json
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -43,6 +44,9 @@ def main() -> None:
     row = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     if row.get("command") != command:
         row = {"seeds": [], "linear_probe": [], "minutes": []}
+    here = described(environment())
+    if row.get("hardware", here) != here:
+        parser.error(f"--results: {path} holds runs of {row['hardware']}, and this is {here}; give another folder")
     for seed in options.seeds:
         if seed in row["seeds"]:
             continue

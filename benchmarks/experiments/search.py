@@ -10,20 +10,26 @@ import argparse
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 from jepa_utils import data, probe
 from jepa_utils.models import embeddings
 from jepa_utils.recipes import RECIPES, recipe
-from jepa_utils.runtime import environment, pick_device
+from jepa_utils.runtime import InputError, environment, pick_device
 from jepa_utils.spectra import collapse_report
 from jepa_utils.train import fit
 
 
-def parse(variant: str, name: str) -> dict:
-    """'lmbd=3 max_steps=400' -> {"lmbd": 3.0, "max_steps": 400}, typed as the recipe's own fields; None's are whole."""
-    pairs = (pair.split("=") for pair in variant.split())
-    kinds = {field: int if value is None else type(value) for field, value in vars(recipe(name)).items()}
-    return {field: kinds[field](value) for field, value in pairs}
+def parse(variant: str, config: Any) -> dict:
+    """'lmbd=3 max_steps=400' -> {"lmbd": 3.0, "max_steps": 400}, typed as the fields of config; None's are whole."""
+    kinds = {field: int if value is None else type(value) for field, value in vars(config).items()}
+    changes = {}
+    for pair in variant.split():
+        field, _, value = pair.partition("=")
+        if field not in kinds or not value or (kinds[field] is bool and value not in ("true", "false")):
+            raise InputError("variants", pair, f"field=value, a switch true or false; fields are {', '.join(kinds)}")
+        changes[field] = value == "true" if kinds[field] is bool else kinds[field](value)
+    return changes
 
 
 def hold_out(images: data.Dataset) -> data.Dataset:
@@ -71,7 +77,7 @@ def main() -> None:
     machine = {key: here[key] for key in ("hardware", "threads", "precision", "torch")}
     for variant in options.variants:
         for seed in options.seeds:
-            result = trial(images, options.recipe, parse(variant, options.recipe), seed)
+            result = trial(images, options.recipe, parse(variant, recipe(options.recipe)), seed)
             percent, seconds = result["validation_probe"], result["seconds"]
             print(f"{percent:6.2f} %  {seconds:6.1f} s  seed {seed}  {variant}", flush=True)
             keep(result | machine, options.log)

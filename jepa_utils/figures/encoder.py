@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from ..plots import COLORS, array, guess, headline, image_grid, picture, plt, show, styled
+from ..plots import COLORS, array, beside, guess, headline, image_grid, picture, plt, show, styled
 
 PROJECTORS = {"trained projector": ("o-", COLORS["VICReg"]), "random projector, same h": ("s--", COLORS["untrained"])}
 
@@ -132,7 +132,7 @@ def error_maps(whole: Tensor, hidden: Tensor, error: Tensor, title: str) -> None
         shown = bottom.imshow(array(error[i]), cmap="magma", vmin=0, vmax=2)
         bottom.axis("off")
     for ax, name in zip(axes[:, 0], ["target", "context", "error"], strict=True):
-        ax.text(-0.15, 0.5, name, transform=ax.transAxes, ha="right", va="center", fontsize=10)
+        beside(ax, name)
     figure.colorbar(shown, ax=axes[2], ticks=[0, 1, 2], fraction=0.05, extend="max")
     headline(figure, title)
     show(figure, f"{len(whole)} images, their half-hidden versions, and for each a map of the guess's error, black for "

@@ -34,7 +34,7 @@ LOOKS = {  # of ways to make features: colour and marker
     "yours, fine-tuned": (COLORS["VICReg"], "*"),
     "shipped, fine-tuned": ("#56B4E9", "X"),
 }
-PLANTED, OTHER = "#D55E00", "#999999"  # frames around pictures
+PLANTED = "#D55E00"  # the frame around a picture
 
 
 def look(name: str) -> tuple[str, str]:

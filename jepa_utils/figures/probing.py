@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from ..plots import COLORS, array, bars, count_ticks, guess, headline, image_grid, plt, show, styled
+from ..plots import COLORS, array, bars, count_ticks, guess, headline, image_grid, plt, retrieved, show, styled
 
 SHADES = ("#332288", "#56B4E9", "#E69F00")  # for curves that are not methods
 LOOKS = {  # of ways to use labels: colour and line
@@ -175,15 +175,11 @@ def mistakes(pictures: Tensor, names: list[str]) -> None:
 @styled
 def nearest(queries: Tensor, in_h: Tensor, in_pixels: Tensor, shares: tuple[float, float]) -> None:
     """Each query (N, C, H, W) beside its nearest training images (N, k, C, H, W), in `h` and in pixels."""
-    gap = torch.full_like(queries[:1], 255)
-    rows = [torch.cat([query[None], gap, left, gap, right])
-            for query, left, right in zip(queries, in_h, in_pixels, strict=True)]
-    order = ("1st", "2nd", "3rd", "4th")[: in_h.shape[1]]
-    heads = ["query", "", *order, "", *order]
     title = (f"Nearest in h (left) and in pixels (right): "
              f"over all test images, {shares[0]:.0f} and {shares[1]:.0f} % share the class")
-    figure = image_grid(rows, column_titles=heads, title=title)
-    show(figure, "Six rows: a test image, its nearest training images in feature space, and in pixel space. " + title)
+    figure, _ = retrieved(queries, {"h": in_h, "pixels": in_pixels}, title)
+    show(figure, f"{len(queries)} rows: a test image, its nearest training images in feature space, and in pixel "
+                 f"space. {title}")
 
 
 @styled

@@ -5,10 +5,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
-from matplotlib.patheffects import withStroke
 from torch import Tensor
 
-from ..plots import COLORS, array, count_ticks, guess, headline, plt, show, styled
+from ..plots import COLORS, array, bars, count_ticks, guess, headline, plt, show, styled
 
 BLUE, ORANGE, YELLOW, SKY = "#0072B2", "#D55E00", "#E69F00", "#56B4E9"
 SPRINGS = {"no spring": COLORS["collapsed"], "variance only": YELLOW, "covariance only": SKY, "both": COLORS["VICReg"]}
@@ -95,22 +94,16 @@ def ablation(spectra: Mapping[str, Tensor], axes_needed: Mapping[str, int], prob
     for name, style in zip(spectra, ("-", "-", "--", "-"), strict=True):
         values = array(spectra[name]).clip(1e-12)
         left.semilogy(np.arange(1, len(values) + 1), values, style, label=name, color=SPRINGS[name])
-        right.barh(name, probes[name], xerr=errors[name], color=SPRINGS[name])
-        right.text(probes[name] + errors[name], name, f" {probes[name]:.1f}", va="center",
-                   path_effects=[withStroke(linewidth=4, foreground="white")])  # the dashed line may pass here
-        guess(right, guesses.get(name), list(spectra).index(name))
+    bars(right, probes, "linear probe on h, % of test images (± 1 standard error)",
+         f"\nBest features: {max(probes, key=lambda name: probes[name])}", errors, guesses, SPRINGS)
     right.axvline(untrained, color=COLORS["untrained"], linestyle="--", linewidth=1)
     right.text(untrained, -0.62, f" untrained {untrained:.1f}", va="center", fontsize=9)
     left.set(xlabel="principal axis of z, from the widest", ylabel="variance along it",
              title="Axes that hold 99 % of the variance:\n"
                    f"{axes_needed['variance only']} with variance only, {axes_needed['both']} with both")
-    right.set(xlabel="linear probe on h, % of test images (± 1 standard error)",
-              title=f"\nBest features: {max(probes, key=lambda name: probes[name])}")
     left.legend(fontsize=9)
     right.xaxis.label.set_size(9)
     right.set_ylim(len(probes) - 0.5, -0.9)
-    right.grid(axis="y", visible=False)
-    right.margins(x=0.18)
     show(figure, f"Left: spectra of z. Right: linear probes, untrained {untrained:.1f} %. " + ", ".join(
         f"{name}: 99 % of the variance on {axes_needed[name]} axes, probe {probes[name]:.1f} %" for name in spectra))
 
