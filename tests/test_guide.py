@@ -191,6 +191,20 @@ def test_the_distance_to_vicreg_is_quoted_whole_from_the_log_of_the_search(page)
             assert [float(value) for value in cell.split(", ")] == tried
 
 
+def test_what_a_wide_z_brought_is_quoted_from_the_log_of_the_search():
+    log = [json.loads(line) for line in (ROOT / "assets/search.jsonl").read_text(encoding="utf-8").splitlines()]
+    narrow, wide = {"projector": "512-512-64"}, {"projector": "512-512-256"}
+    changes = {"64": [("bcs", {}), None, ("vicreg", narrow)],  # SIGReg's recipe of that day had 64 dimensions
+               "256": [("bcs", wide), ("bcs", wide | {"slices": 1024}), ("vicreg", {})]}
+    quoted = re.findall(r"^\| (64|256) \| ([\d., ]*) \| ([\d., ]*)\| ([\d., ]*) \|$", shown(PATHS[4]), re.M)
+    assert [D for D, *_ in quoted] == ["64", "256"]
+    for D, *cells in quoted:
+        for cell, trial in zip(cells, changes[D], strict=True):
+            tried = {row["seed"]: row["validation_probe"] for row in log if trial and "note" not in row
+                     and (row["dataset"], row["loss"], row["changes"]) == ("digits", *trial)}
+            assert cell.strip() == ", ".join(f"{tried[seed]}" for seed in sorted(tried))
+
+
 DECKS = sorted((ROOT / "docs" / "guide" / "slides").glob("*.md"))
 
 
