@@ -222,7 +222,7 @@ def slices(counts: Sequence[int], spread: dict[str, list[float]], batch: dict[st
         left.axhline(batch[name], color=CLOUDS[name], linestyle="--", linewidth=1.2, label=f"{name}: fresh batches")
         right.semilogx(counts, agreement[name], marker=marker, color=CLOUDS[name], label=name)
     for value in enough.values():
-        guess(right, value, 0.9)
+        guess(right, value, 0.7)
     for ax in (left, right):
         count_ticks(ax, counts)
         ax.legend(fontsize=9)
