@@ -52,7 +52,8 @@ def collect(path: str | Path, unpack_to: str | Path, most: int | None = None, la
     try:
         groups = pictures.find(entered(root) if path else path, beside=True)
     except InputError as error:
-        raise InputError("pictures", error.given, error.accepted) from error
+        accepted = error.accepted if os.path.isdir(root) else "a folder of pictures, or a zip of them"
+        raise InputError("pictures", error.given, accepted) from error
     files = [file for group in groups.values() for file in group]
     names = [name for name, group in groups.items() for _ in group]
     if most is not None and len(files) > most:
@@ -61,7 +62,8 @@ def collect(path: str | Path, unpack_to: str | Path, most: int | None = None, la
         files, names = [files[i] for i in chosen], [names[i] for i in chosen]
     images, kept, errors = pictures.read_each(files)
     if errors:
-        tell(f"pictures: skipped {len(errors):,} that cannot be read ({listed([e.line for e in errors], most=2)})")
+        said = [f"{error.path.name}: {error.reason}" for error in errors]
+        tell(f"pictures: skipped {len(errors):,} that cannot be read ({listed(said, most=2)})")
     files, names = [files[i] for i in kept], [names[i] for i in kept]
     if len(files) < LEAST:
         raise InputError("pictures", f"{len(files)} in {path}", f"{LEAST} or more that can be read")

@@ -20,7 +20,7 @@ from .runtime import InputError, autocast, generator, grad_scaler, keep_freed_me
 from .threads import choose_threads
 from .train import lr_at
 
-ENOUGH = 50  # labels of each class, from which a fifth of them can choose the head's penalty
+ENOUGH = 50  # labels a class, on average, from which a fifth of them can choose the head's penalty
 PENALTY = 1e-2  # of a head with fewer
 RATES = (6e-3, 6e-3)  # of encoder and head, for either start: lower ones were no better from 10 labels per class on
 

@@ -210,7 +210,8 @@ def fit_masked(
     config: MaskedConfig, images: Dataset, steps: int, on_look: Callable[[int, MaskedJEPA], None] | None = None,
     looks: int = 4, progress: bool = True,
 ) -> tuple[MaskedJEPA, dict[str, list[float]]]:
-    """Train on the training images for so many steps; the model, and each term of the loss, and its seconds, by step.
+    """Train on the training images for so many steps; the model, and by step each term of the loss and the seconds.
+    (On a GPU only their sum up to a look means anything: between looks nothing waits for it.)
 
     `on_look(step, model)` is called before the first step and `looks` times, the last time after the last step.
     """
@@ -239,7 +240,7 @@ def fit_masked(
             directions = losses.slices_of(step, c.seed, model.predictor.answer.out_features, c.slices, device)
         log.append(masked_step(model, optimizer, x[pick], to_device(context, device), to_device(target, device),
                                momentum, c.lmbd, directions))
-        if step + 1 in at:  # so that the seconds are the device's, too
+        if step + 1 in at or step + 1 == steps:  # so that the seconds up to here are the device's, too
             synchronize(device)
         seconds.append(time.perf_counter() - started)
         if on_look and step + 1 in at:

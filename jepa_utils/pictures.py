@@ -130,7 +130,10 @@ class Unreadable(InputError):
 
     def __init__(self, path: Path, reason: str):
         super().__init__("data_path", str(path), f"a readable picture ({reason})")
-        self.line = f"{path.name}: {reason}"
+        self.path, self.reason = path, reason
+
+    def __reduce__(self):  # from a worker that reads pictures, too
+        return type(self), (self.path, self.reason)
 
 
 def read_each(files: list[Path]) -> tuple[list[Tensor], list[int], list[Unreadable]]:

@@ -529,5 +529,8 @@ def test_train_from_disk_reads_the_very_same_pictures(tmp_path, monkeypatch, wor
     files = [file for group in pictures.find(tmp_path).values() for file in group]
     kept = packed(files, workers, tmp_path / "out")
     assert torch.equal(kept, pictures.read_all(files))
+    (tmp_path / "a" / "damaged.png").write_bytes(b"no picture")
+    with pytest.raises(InputError, match=r"damaged\.png' .*a readable picture \(it is damaged, or no picture\)$"):
+        packed([*files, tmp_path / "a" / "damaged.png"], workers, tmp_path / "other")
     monkeypatch.setattr(pictures, "read", lambda file: pytest.fail("read again"))
     assert torch.equal(packed(files, 0, tmp_path / "out"), kept)

@@ -140,10 +140,9 @@ def test_a_training_chooses_at_every_epoch(monkeypatch):
     assert calls == ["cpu"] * 3
 
 
-def test_a_training_on_another_device_tries_nothing(monkeypatch):
-    monkeypatch.setattr(threads, "speed", lambda seconds: pytest.fail("a count was tried"))
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    assert choose_threads("cuda") == torch.get_num_threads()
+def test_a_training_on_another_device_tries_nothing(machine):
+    assert (choose_threads("cuda"), machine.tried) == (ALL, [])
+    assert (choose_threads("cpu"), bool(machine.tried)) == (torch.get_num_threads(), True)
 
 
 @pytest.mark.slow

@@ -13,6 +13,7 @@ from itertools import product
 from pathlib import Path
 
 from jepa_utils import data, plots
+from jepa_utils.config import TrainConfig
 from jepa_utils.recipes import recipe
 from jepa_utils.runtime import pick_device
 
@@ -35,8 +36,9 @@ PANELS = {
     "views per image and step": {
         method: {f"{v}": {"views": v, "epochs": VIEWS // v} for v in (2, 4, 8)} for method in ("VICReg", "SIGReg")},
 }
-# AdamW: these were measured before the recipes took Muon.
-BASE = {"epochs": VIEWS // 2, "batch_size": 128, "optimizer": "adamw", "lr": 3e-3}
+# As the recipes were when these were measured: AdamW, and for SIGReg a narrower z and fewer slices.
+ADAMW = {"epochs": VIEWS // 2, "batch_size": 128, "optimizer": "adamw", "lr": 3e-3}
+BASE = {"VICReg": ADAMW, "SIGReg": ADAMW | {"projector": "512-512-64", "slices": 256}}
 LOSS = {"VICReg": "vicreg", "SIGReg": "bcs"}
 
 
@@ -48,7 +50,7 @@ def measure(log: Path) -> list[dict]:
                 for method, named in methods.items() for changes in named.values()]
     for (method, changes), seed in product(settings, SEEDS):
         if not find(done, method, changes, seed):
-            result = trial(images, f"laptop-{LOSS[method]}", BASE | changes, seed)
+            result = trial(images, f"laptop-{LOSS[method]}", BASE[method] | changes, seed)
             outcome = f"{result['validation_probe']:.1f} %, {result['state']}"
             print(f"{method:<7} {changes} seed {seed}: {outcome}", flush=True)
             keep(result, log)
@@ -58,9 +60,11 @@ def measure(log: Path) -> list[dict]:
 
 def find(runs: list[dict], method: str, changes: dict, seed: int) -> dict | None:
     """The run that had this configuration, however it was written: the recipe's own value may be named or left out."""
-    wanted = recipe(f"laptop-{LOSS[method]}", **BASE | changes)
+    def config(changes: dict) -> TrainConfig:
+        return recipe(f"laptop-{LOSS[method]}", **BASE[method] | changes)
+
     same = (run for run in runs if run["loss"] == LOSS[method] and run["seed"] == seed)
-    return next((run for run in same if recipe(f"laptop-{run['loss']}", **run["changes"]) == wanted), None)
+    return next((run for run in same if config(run["changes"]) == config(changes)), None)
 
 
 @plots.styled

@@ -22,7 +22,7 @@ from jepa_utils.data import Dataset
 from jepa_utils.encoders import Encoder
 from jepa_utils.masked import MaskedConfig, fit_masked, new_masked
 from jepa_utils.recipes import recipe
-from jepa_utils.runtime import described, environment, pick_device, save_json
+from jepa_utils.runtime import InputError, described, environment, pick_device, save_json
 from jepa_utils.train import fit
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -85,8 +85,11 @@ def main() -> None:
     images, seed = data.load(options.dataset).to(pick_device()), options.seed
     if options.trial:
         images = hold_out(images)
-        for words in options.trial:
-            config = replace(CONFIG, seed=seed, **parse(words, CONFIG))
+        try:
+            configs = {words: replace(CONFIG, seed=seed, **parse(words, CONFIG, "trial")) for words in options.trial}
+        except InputError as error:
+            parser.error(str(error))
+        for words, config in configs.items():
             encoder, *spent = masked_encoder(config, images, options.minutes)
             measured(words, features(encoder, images), images, *spent)
         return

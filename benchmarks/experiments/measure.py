@@ -29,6 +29,11 @@ def run(words: list[str], seed: int, out: Path) -> tuple[dict, dict]:
     return json.loads(done.stdout.splitlines()[-1]), json.loads((out / "config.json").read_text(encoding="utf-8"))
 
 
+def machine_of(hardware: str) -> list[str]:
+    """What has to be equal in one row; the number of threads may change beside a busy program."""
+    return [part for part in hardware.split(", ") if not part.endswith(("thread", "threads"))]
+
+
 def main() -> None:
     after = "After -- more options of main.py, for a trial; what the results table shows has none."
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0], epilog=after)
@@ -44,12 +49,11 @@ def main() -> None:
     row = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     if row.get("command") != command:
         row = {"seeds": [], "linear_probe": [], "minutes": []}
+    missing = [seed for seed in options.seeds if seed not in row["seeds"]]
     here = described(environment())
-    if row.get("hardware", here) != here:
+    if missing and machine_of(row.get("hardware", here)) != machine_of(here):
         parser.error(f"--results: {path} holds runs of {row['hardware']}, and this is {here}; give another folder")
-    for seed in options.seeds:
-        if seed in row["seeds"]:
-            continue
+    for seed in missing:
         metrics, config = run(words, seed, options.runs / f"{options.name}-{seed}")
         machine, mirrored = metrics["environment"], row.get("linear_probe_mirrored", [])
         row = {

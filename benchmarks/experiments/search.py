@@ -20,15 +20,18 @@ from jepa_utils.spectra import collapse_report
 from jepa_utils.train import fit
 
 
-def parse(variant: str, config: Any) -> dict:
+def parse(variant: str, config: Any, parameter: str = "variants") -> dict:
     """'lmbd=3 max_steps=400' -> {"lmbd": 3.0, "max_steps": 400}, typed as the fields of config; None's are whole."""
     kinds = {field: int if value is None else type(value) for field, value in vars(config).items()}
     changes = {}
     for pair in variant.split():
-        field, _, value = pair.partition("=")
-        if field not in kinds or not value or (kinds[field] is bool and value not in ("true", "false")):
-            raise InputError("variants", pair, f"field=value, a switch true or false; fields are {', '.join(kinds)}")
-        changes[field] = value == "true" if kinds[field] is bool else kinds[field](value)
+        field, given, value = pair.partition("=")
+        kind = kinds.get(field)
+        try:
+            changes[field] = {"true": True, "false": False}[value] if kind is bool else kind(value)
+        except (TypeError, ValueError, KeyError) as error:
+            accepted = f"field=value, a switch true or false; fields are {', '.join(kinds)}"
+            raise InputError(parameter, pair, accepted) from error
     return changes
 
 
@@ -75,9 +78,13 @@ def main() -> None:
     images = hold_out(data.load(options.dataset)).to(pick_device())
     here = environment()
     machine = {key: here[key] for key in ("hardware", "threads", "precision", "torch")}
-    for variant in options.variants:
+    try:
+        tried = {variant: parse(variant, recipe(options.recipe)) for variant in options.variants}
+    except InputError as error:
+        parser.error(str(error))
+    for variant, changes in tried.items():
         for seed in options.seeds:
-            result = trial(images, options.recipe, parse(variant, recipe(options.recipe)), seed)
+            result = trial(images, options.recipe, changes, seed)
             percent, seconds = result["validation_probe"], result["seconds"]
             print(f"{percent:6.2f} %  {seconds:6.1f} s  seed {seed}  {variant}", flush=True)
             keep(result | machine, options.log)
