@@ -10,6 +10,7 @@ import shutil
 import tempfile
 import zipfile
 import zlib
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -18,7 +19,7 @@ from torch import Tensor
 
 from . import pictures
 from .checks import check_count
-from .pictures import listed, tell
+from .pictures import listed, tell, visible
 from .runtime import InputError, generator
 
 LEAST = 50  # pictures, below which there is next to nothing to learn from
@@ -85,11 +86,11 @@ def received(sent: dict[str, bytes], folder: str | Path) -> Path:
 
 def entered(root: Path) -> Path:
     """The folder itself, or the one folder that is all it shows, as most zips have it, or that one's, and so on."""
-    while os.path.isdir(root) and os.access(root, os.R_OK | os.X_OK):
-        visible = [child for child in root.iterdir() if not child.name.startswith(".")]
-        if len(visible) != 1 or not os.path.isdir(visible[0]) or visible[0].is_symlink():
+    while os.path.isdir(root):
+        inside = visible(root, Counter())  # what is hidden is counted where the pictures are found
+        if len(inside) != 1 or not os.path.isdir(inside[0]) or inside[0].is_symlink():
             break
-        root = visible[0]
+        root = inside[0]
     return root
 
 

@@ -50,7 +50,7 @@ def find(path: str | Path | None, beside: bool = False) -> dict[str, list[Path]]
     """
     root = _existing(path)
     passed: Counter[tuple[str, str]] = Counter()
-    inside = _visible(root, passed)
+    inside = visible(root, passed)
     groups = {child.name: _below(child, passed, (root.resolve(),)) for child in inside if os.path.isdir(child)}
     loose = _pictures([child for child in inside if not os.path.isdir(child)], passed)
     found = {name: files for name, files in groups.items() if files}
@@ -75,15 +75,15 @@ def _existing(path: str | Path | None) -> Path:
     return root
 
 
-def _visible(folder: Path, passed: Counter[tuple[str, str]]) -> list[Path]:
+def visible(folder: Path, passed: Counter[tuple[str, str]]) -> list[Path]:
     """What a folder holds, sorted, but for hidden names, which are counted."""
     try:
         entries = sorted(folder.iterdir())
     except OSError as error:
         raise InputError("data_path", str(folder), f"a folder that can be read ({error})") from error
-    visible = [entry for entry in entries if not entry.name.startswith(".")]
-    passed["hidden name", "hidden names"] += len(entries) - len(visible)
-    return visible
+    shown = [entry for entry in entries if not entry.name.startswith(".")]
+    passed["hidden name", "hidden names"] += len(entries) - len(shown)
+    return shown
 
 
 def _pictures(files: list[Path], passed: Counter[tuple[str, str]]) -> list[Path]:
@@ -98,7 +98,7 @@ def _below(folder: Path, passed: Counter[tuple[str, str]], above: tuple[Path, ..
     here = folder.resolve()
     if here in above:
         return []
-    inside = _visible(folder, passed)
+    inside = visible(folder, passed)
     deeper = [file for child in inside if os.path.isdir(child) for file in _below(child, passed, (*above, here))]
     return _pictures([child for child in inside if not os.path.isdir(child)], passed) + deeper
 
