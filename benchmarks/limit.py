@@ -6,7 +6,6 @@ timed one by one, each waited for; the whole is the training loop's own time. Wh
 device worked while Python went on.
 """
 
-import statistics
 import time
 from collections import defaultdict
 from collections.abc import Callable
@@ -110,9 +109,10 @@ def measure_step(name: str, config: TrainConfig, images: data.Dataset, peak: flo
     rows.append(row(case, "whole", "ours", "ms", whole, ""))
     if cuda:
         rows.append(row(case, "peak memory", "ours", "GB", [torch.cuda.max_memory_allocated() / 1e9], ""))
-    flops = flops_per_view(config) * config.views * config.batch_size
-    share = 100 * flops / peak / (statistics.median(whole) / 1000)
-    return [*rows, row(case, f"share of the limit, {flops / 1e9:,.0f} GFLOP", "ours", "%", [share], "")]
+    flops, taken = flops_per_view(config) * config.views * config.batch_size, {r["case"]: r["median"] for r in rows}
+    of_the_step = {"forward": flops / 3, "backward": flops * 2 / 3, "whole": flops}  # other parts are not counted
+    return rows + [row(case, f"share of the limit, {part}, {work / 1e9:,.0f} GFLOP", "ours", "%",
+                       [100 * work / peak / (taken[part] / 1000)], "") for part, work in of_the_step.items()]
 
 
 def measure(quick: bool = False) -> list[dict]:

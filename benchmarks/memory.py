@@ -1,4 +1,4 @@
-"""Peak memory of the documented commands at their batch of 256 on a CPU, each held to 8 GB.
+"""Peak memory of the documented commands on a CPU, each held to 8 GB: batches of 256 images, recipes their own.
 
 Two steps on the digits, then the probe, in a process of its own that may not have more than 8 GB of data
 (RLIMIT_DATA: what it allocates, shared libraries aside; Linux). How much a GPU needs is not measured here.
@@ -9,6 +9,8 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+
+from jepa_utils.recipes import recipe
 
 from .timing import row
 
@@ -21,6 +23,7 @@ COMMANDS = {
     "ViT-S, patch 2, VICReg": "--model_type vit_s --patch_size 2 --loss_type vicreg",
     "ViT-B, patch 2, VICReg": "--model_type vit_b --patch_size 2 --loss_type vicreg",
 }
+RECIPES = "laptop-vicreg", "whitenet-vicreg-10min", "whitenet-vicreg-30min"
 WATCHED = """
 import resource, subprocess, sys
 limit, *command = sys.argv[1:]
@@ -42,7 +45,10 @@ def peak_gigabytes(options: str, steps: int, batch_size: int) -> float:
 
 def measure(quick: bool = False) -> list[dict]:
     steps, batch_size = (1, 8) if quick else (2, 256)
-    chosen = list(COMMANDS.items())[:1] if quick else COMMANDS.items()
-    case = f"{steps} steps of {batch_size} images under a limit of {LIMIT / 1e9:.0f} GB"
-    return [row(f"memory, {name}", case, "ours", "GB", [peak_gigabytes(options, steps, batch_size)], "")
-            for name, options in chosen]
+    chosen = {name: (options, batch_size) for name, options in COMMANDS.items()}
+    chosen |= {f"recipe {name}": (f"--recipe {name}", recipe(name).batch_size) for name in RECIPES}
+    rows = []
+    for name, (options, images) in list(chosen.items())[: 1 if quick else None]:
+        case = f"{steps} steps of {images} images under a limit of {LIMIT / 1e9:.0f} GB"
+        rows.append(row(f"memory, {name}", case, "ours", "GB", [peak_gigabytes(options, steps, images)], ""))
+    return rows

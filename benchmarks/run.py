@@ -15,7 +15,7 @@ from jepa_utils.runtime import described, environment, save_json
 
 from .timing import table
 
-NAMES = ("views", "training", "sigreg", "probe", "accuracy", "memory", "limit")
+NAMES = ("views", "training", "sigreg", "probe", "accuracy", "memory", "limit", "blocks")
 
 
 def main() -> None:

@@ -103,7 +103,7 @@ class Muon(torch.optim.Optimizer):
     def _vectors(self, pairs: list[tuple[Tensor, Tensor]], lr, betas: tuple[float, float], eps: float) -> None:
         """AdamW's steps, after the decay. (torch keeps a state called "step" on the CPU, so it is called "count".)
 
-        All tensors in one call of each kind: norms are many and small, and a GPU waits longer for names than for work.
+        All tensors in one call of each kind: norms are many and small, and a GPU waits longer for calls than for work.
         """
         if not pairs:
             return

@@ -29,6 +29,7 @@ CIFAR = TrainConfig(dobs=3, henc=48, dstc=384, stride=2, views=4, batch_size=64,
 CIFAR_VICREG = replace(CIFAR, projector="512-512-512", loss_type="vicreg", var_loss_weight=50)
 CIFAR_BCS = replace(CIFAR, projector="512-256", loss_type="bcs", lmbd=5, slices=1024)
 WHITE_BCS = replace(CIFAR_BCS, lmbd=10)
+WHITE_VISREG = replace(WHITE_BCS, loss_type="visreg", lmbd=4)
 
 
 def whitenet(config: TrainConfig, steps: int = 3300, henc: int = 48, weight_decay: float = 0.3) -> TrainConfig:
@@ -59,6 +60,7 @@ RECIPES = {
     "whitenet-vicreg-10min": Recipe(whitenet(CIFAR_VICREG), "cifar10"),
     "whitenet-vicreg-30min": Recipe(whitenet(CIFAR_VICREG, **HALF_AN_HOUR), "cifar10"),
     "whitenet-bcs-10min": Recipe(whitenet(WHITE_BCS), "cifar10"),
+    "whitenet-visreg-10min": Recipe(whitenet(WHITE_VISREG), "cifar10"),
     "whitenet-bcs-30min": Recipe(whitenet(WHITE_BCS, **HALF_AN_HOUR), "cifar10"),
     "resnet18-vicreg": Recipe(replace(LARGE, optimizer="lars", lr=0.3), "cifar10"),
     "resnet18-bcs": Recipe(replace(LARGE, loss_type="bcs", projector="2048-128", optimizer="lars", lr=0.3), "cifar10"),

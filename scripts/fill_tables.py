@@ -43,23 +43,27 @@ def scoreboard(board: dict) -> str:
     return "\n".join(lines) + f"\n\n{described(machine)}, budget {machine['budget']}, seed {machine['seed']}."
 
 
+def other(row: dict, way: str) -> str:
+    """The probe of other features of the same encoders; empty unless every seed has it."""
+    values = row.get(f"linear_probe_{way}", [])
+    return spread(values, 1) if len(values) == len(row["seeds"]) else ""
+
+
 def results(rows: list[dict], planned: list[dict]) -> str:
     """The results table; last the runs that have not been made."""
     rows = sorted(rows, key=lambda r: statistics.mean(r["minutes"]))
     missing = [p for p in planned if p["name"] not in {r["name"] for r in rows}]
-    lines = ["| row | encoder, loss | epochs | linear probe, % | with mirror images, % | minutes | seeds | hardware |",
-             "| --- | --- | --- | --- | --- | --- | --- | --- |"]
+    lines = ["| row | encoder, loss | epochs | linear probe, % | with mirror images, % | of two layers, % | minutes | "
+             "seeds | hardware |", "| --- | --- | --- | --- | --- | --- | --- | --- | --- |"]
     for r in rows:
         seeds = ", ".join(map(str, r["seeds"]))
-        values = r.get("linear_probe_mirrored", [])
-        mirrored = spread(values, 1) if len(values) == len(r["seeds"]) else ""  # rows of before know none, or of some
         lines.append(
             f"| {r['name']} | {ENCODERS[r['encoder']]}, {NAMES[r['loss']]} | {r['epochs']} | "
-            f"{spread(r['linear_probe'], 1)} | {mirrored} | {spread(r['minutes'], 1)} | {seeds} | "
-            f"{r['device']}: {r['hardware']} |")
+            f"{spread(r['linear_probe'], 1)} | {other(r, 'mirrored')} | {other(r, 'two_layers')} | "
+            f"{spread(r['minutes'], 1)} | {seeds} | {r['device']}: {r['hardware']} |")
     for p in missing:
         lines.append(
-            f"| {p['name']} | {ENCODERS[p['encoder']]}, {NAMES[p['loss']]} | {p['epochs']} | not run |  | "
+            f"| {p['name']} | {ENCODERS[p['encoder']]}, {NAMES[p['loss']]} | {p['epochs']} | not run |  |  | "
             f"estimated {p['estimated_minutes']:.1f} |  | cuda: {p['assumed']} |")
     return "\n".join(lines)
 

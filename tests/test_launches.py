@@ -31,6 +31,8 @@ def launches(config):
     """Of the second step: for the views, for forward and backward and update together, and for the update alone."""
     model, loss = build_model(config).train(), train.build_loss(config)
     optimizer, scaler, g = build_optimizer(config, model), grad_scaler(torch.device("cpu")), generator(0)
+    for group in optimizer.param_groups:
+        group.update({"foreach": True} if "foreach" in group else {})  # as torch's AdamW does on a GPU
     images = torch.randint(256, (config.batch_size, 3, 32, 32), dtype=torch.uint8, generator=g)
     for step in range(2):
         with Launches() as drawn:
@@ -42,13 +44,18 @@ def launches(config):
     return drawn.count, made.count, updated.count
 
 
-@pytest.mark.parametrize(("name", "most"), [("laptop-vicreg", 720), ("laptop-bcs", 770), ("resnet18-vicreg", 600),
-                                            ("resnet18-bcs", 650)])
-@pytest.mark.parametrize(("dtype", "casts"), [(torch.float32, 0), (torch.bfloat16, 60)], ids=str)
-def test_a_step_stays_within_so_many_launches(monkeypatch, name, most, dtype, casts):
+@pytest.mark.parametrize(("name", "most", "casts"), [
+    ("laptop-vicreg", 720, 60), ("laptop-bcs", 770, 60), ("whitenet-vicreg-10min", 1050, 60),
+    ("whitenet-bcs-10min", 1090, 60), ("resnet18-vicreg", 600, 60), ("resnet18-bcs", 650, 60),
+    ("vit-s-vicreg", 1270, 290),
+])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_a_step_stays_within_so_many_launches(monkeypatch, name, most, casts, dtype):
+    """`casts` more where networks multiply in bfloat16, since weights are of float32."""
     multiply_in(monkeypatch, dtype)
-    drawn, made, _ = launches(recipe(name, compile=False, **SMALL) if "resnet" in name else recipe(name, batch_size=4))
-    assert drawn + made <= most + casts
+    large = name.startswith(("resnet18", "vit"))
+    drawn, made, _ = launches(recipe(name, compile=False, **SMALL) if large else recipe(name, batch_size=4))
+    assert drawn + made <= most + (casts if dtype is torch.bfloat16 else 0)
 
 
 def test_launches_for_views_do_not_grow_with_the_batch():

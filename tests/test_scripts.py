@@ -18,9 +18,9 @@ from series import PATHS, read
 from torch import nn
 
 from benchmarks import timing
-from benchmarks.experiments import estimate, search
+from benchmarks.experiments import estimate, layers, search
 from jepa_utils import data, probe
-from jepa_utils.encoders import load_encoder
+from jepa_utils.encoders import build_encoder, load_encoder
 from jepa_utils.recipes import RECIPES, recipe
 from jepa_utils.runtime import InputError
 
@@ -126,6 +126,14 @@ def test_measure_keeps_a_row_and_adds_only_the_missing_seeds(tmp_path):
     (tmp_path / f"{name}.json").write_text(json.dumps(both | {"hardware": "an abacus"}), encoding="utf-8")
     with pytest.raises(AssertionError, match="holds runs of an abacus"):
         measure(2)
+
+
+def test_two_layers_are_h_and_what_the_last_layer_is_given():
+    encoder, images = build_encoder("whitenet", 3, 8, 16).eval(), torch.rand(4, 3, 32, 32)
+    given = []
+    encoder.body[-2].register_forward_hook(lambda layer, inputs, output: given.append(inputs[0].float()))
+    both, h = layers.two_layers(encoder, images), probe.features(encoder, images)
+    torch.testing.assert_close(both, torch.cat([h, given[-1].mean(dim=(2, 3))], dim=1), rtol=0.01, atol=0.01)
 
 
 @pytest.mark.slow

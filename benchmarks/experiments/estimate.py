@@ -19,7 +19,7 @@ def estimate(name: str, config: TrainConfig) -> dict:
     """A row of the results table for a recipe that has not been run, from the fastest whole step that was measured."""
     measured = json.loads((ROOT / "assets" / "benchmarks" / "limit-h200.json").read_text(encoding="utf-8"))
     step = min(row["median"] for row in measured["rows"]
-               if row["benchmark"] == f"a step, {name}" and "whole" in row["case"])
+               if row["benchmark"] == f"a step, {name}" and row["case"].startswith("whole"))
     minutes = config.epochs * (IMAGES // config.batch_size) * step / 60_000
     return {"name": name, "encoder": config.model_type, "loss": config.loss_type, "epochs": config.epochs,
             "estimated_minutes": round(minutes, 1),

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from ..plots import COLORS, array, beside, guess, headline, image_grid, picture, plt, show, styled
+from ..plots import COLORS, array, bars, beside, guess, headline, image_grid, picture, plt, show, styled
 
 PROJECTORS = {"trained projector": ("o-", COLORS["VICReg"]), "random projector, same h": ("s--", COLORS["untrained"])}
 
@@ -94,6 +94,22 @@ def _off_diagonal(matrix: Tensor) -> float:
     D = len(matrix)
     size, diagonal = matrix.abs().sum(), matrix.diagonal().abs().sum()
     return ((size - diagonal) / (D * (D - 1)) / (diagonal / D)).item()
+
+
+@styled
+def shape_costs(shapes: dict[str, float], last: dict[str, float]) -> None:
+    """Milliseconds of convolutions of equally many multiplications, and of the last layer without and with a norm."""
+    figure, axes = plt.subplots(1, 2, figsize=(9, 2.6), width_ratios=[1.4, 1], layout="constrained")
+    fastest, slowest = min(shapes, key=shapes.__getitem__), max(shapes, key=shapes.__getitem__)
+    without, with_norm = last.values()
+    titles = (f"{slowest} takes {shapes[slowest] / shapes[fastest]:.1f} times as long as {fastest}",
+              f"Last layer: with a norm {with_norm / without:.1f} times as long")
+    for ax, values, title in zip(axes, (shapes, last), titles, strict=True):
+        bars(ax, values, "ms, forward and backward")
+        ax.set_title(title, fontsize=10)
+    said = (", ".join(f"{name} {value:.1f}" for name, value in values.items()) for values in (shapes, last))
+    show(figure, "Milliseconds of four convolutions with equally many multiplications, channels on positions: "
+                 f"{next(said)}. The last layer: {next(said)}")
 
 
 @styled

@@ -8,11 +8,13 @@ from matplotlib.ticker import LogLocator, NullFormatter
 from torch import Tensor
 
 from ..plots import COLORS, array, bars, guess, headline, plt, show, styled
+from .sigreg import LOSSES
 
 TERMS = {"prediction": "o-", "variance": "s--", "covariance": "^:", "sigreg": "D-."}
 MARKERS = {"resnet5": "^", "whitenet": "D", "resnet": "s", "vit_s": "P"}
 NAMES = {"resnet5": "ResNet5", "whitenet": "WhiteNet", "resnet": "ResNet-18", "vit_s": "ViT-S"}
-METHODS = {"vicreg": "VICReg", "bcs": "SIGReg"}
+METHODS = {"vicreg": "VICReg", "bcs": "SIGReg", "visreg": "VISReg"}
+BESIDE = {"SIGReg": 1 / 1.07, "VICReg": 1, "VISReg": 1.07}  # rows of equally many epochs stand side by side
 PYTHON, DEVICE = "#999999", "#0072B2"
 
 
@@ -195,14 +197,15 @@ def results(published: dict[str, list[tuple[int, float]]], ours: list[dict]) -> 
         spread, method = scores.std().item() if len(scores) > 1 else None, METHODS[row["loss"]]
         label = f"ours, {method}, {NAMES[row['encoder']]}"
         known = label in ax.get_legend_handles_labels()[1]
-        ax.errorbar(row["epochs"], scores.mean(), spread, fmt=MARKERS[row["encoder"]], markersize=8, capsize=3,
-                    color=COLORS[method], label=None if known else label)
+        ax.errorbar(row["epochs"] * BESIDE[method], scores.mean(), spread, fmt=MARKERS[row["encoder"]], markersize=8,
+                    capsize=3, color=LOSSES[method], label=None if known else label)
     title = "Others' VICReg: " + ", ".join(f"{score:.0f} % after {n}" for n, score in published["VICReg"][:3])
     if ours:
         best = max(ours, key=lambda row: sum(row["linear_probe"]) / len(row["linear_probe"]))
         mean = sum(best["linear_probe"]) / len(best["linear_probe"])
         title += f"; our {METHODS[best['loss']]} {mean:.1f} after {best['epochs']}"
-    ax.set(xscale="log", xlabel="epochs", ylabel="linear probe, % of test images", ylim=(66, 95), title=title)
+    ax.set(xscale="log", xlabel="epochs (SIGReg drawn to the left, VISReg to the right)",
+           ylabel="linear probe, % of test images", ylim=(66, 95), title=title)
     ax.legend(loc="lower right", fontsize=9)
     said = "; ".join(f"{row['name']} {sum(row['linear_probe']) / len(row['linear_probe']):.1f} after {row['epochs']}"
                      for row in ours)
