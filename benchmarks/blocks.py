@@ -11,6 +11,7 @@ from torch import nn
 from jepa_utils.encoders import ResidualBlock, WhiteningConv
 from jepa_utils.runtime import autocast, keep_freed_memory, pick_device, precision
 from jepa_utils.threads import choose_threads
+from jepa_utils.train import operations
 
 from .limit import WARMUP, clocked
 from .timing import row
@@ -29,36 +30,36 @@ BLOCKS = {  # name: the block, and the channels and the side of its maps
 }
 
 
-def operations(block: nn.Module, x: torch.Tensor) -> int:
-    """Floating point operations forward and backward; a multiply-add counts as two."""
-    from torch.utils.flop_counter import FlopCounterMode  # slow to import
+def both_passes(block: nn.Module, x: torch.Tensor) -> int:
+    """Operations of forward and backward."""
+    return operations(lambda: block(x).sum().backward())
 
-    with FlopCounterMode(display=False) as counter:
-        block(x).sum().backward()
-    return counter.get_total_flops()
+
+def milliseconds(block: nn.Module, x: torch.Tensor, repeats: int) -> dict[str, list[float]]:
+    """Of each pass forward and each backward; gradients are taken, not added to what is there."""
+    wanted, taken = [leaf for leaf in (x, *block.parameters()) if leaf.requires_grad], {"forward": [], "backward": []}
+    for _ in range(WARMUP + repeats):
+        with autocast(x.device):
+            y, forward = clocked(lambda: block(x), x.device)
+        given = torch.ones_like(y)
+        _, backward = clocked(lambda y=y, given=given: torch.autograd.grad(y, wanted, given), x.device)
+        taken["forward"].append(1000 * forward)
+        taken["backward"].append(1000 * backward)
+    return {part: values[WARMUP:] for part, values in taken.items()}
 
 
 def measure(quick: bool = False) -> list[dict]:
-    device = pick_device()
+    device, count = pick_device(), 4 if quick else IMAGES
     keep_freed_memory()
     choose_threads(device)
     rows = []
     for name, (build, C, side) in BLOCKS.items():
-        count = 4 if quick else IMAGES
         with torch.device("meta"):
-            flops = operations(build(), torch.rand(count, C, side, side, requires_grad=C > 3))
+            flops = both_passes(build(), torch.rand(count, C, side, side, requires_grad=C > 3))
         block = build().to(device, memory_format=torch.channels_last)
         x = torch.randn(count, C, side, side, device=device, dtype=precision(device))
         x = x.to(memory_format=torch.channels_last).requires_grad_(C > 3)  # images want no gradient
-        wanted = [leaf for leaf in (x, *block.parameters()) if leaf.requires_grad]
-        taken = {"forward": [], "backward": []}
-        for _ in range(WARMUP + (1 if quick else 20)):
-            with autocast(device):
-                y, forward = clocked(lambda block=block, x=x: block(x), device)
-            given = torch.ones_like(y)
-            _, backward = clocked(lambda y=y, given=given, wanted=wanted: torch.autograd.grad(y, wanted, given), device)
-            taken["forward"].append(1000 * forward)
-            taken["backward"].append(1000 * backward)
         case = f"{name}, {flops / 1e9:.1f} GFLOP in both directions"
-        rows += [row("a block", case, part, "ms", values[WARMUP:], "") for part, values in taken.items()]
+        taken = milliseconds(block, x, 1 if quick else 20)
+        rows += [row("a block", case, part, "ms", values, "") for part, values in taken.items()]
     return rows

@@ -1,9 +1,9 @@
 """How near a training step comes to what the device can do, part by part.
 
 The limit is measured too: the faster of a large matrix product and a 3x3 convolution, in the precision that trainings
-have on this device. The model's operations are counted; those of views, loss, optimizer and probe are not. Parts are
-timed one by one, each waited for; the whole is the training loop's own time. Where the parts add up to more, the
-device worked while Python went on.
+have on this device. The model's operations are counted, a third of them as forward; those of views, loss, optimizer
+and probe are not. Parts are timed one by one, each waited for; the whole is the training loop's own time. Where the
+parts add up to more, the device worked while Python went on.
 """
 
 import time

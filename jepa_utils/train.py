@@ -41,19 +41,28 @@ LOG_EVERY = 50  # steps between two looks at the losses: each look waits for the
 FINAL_SHARE = 1e-3  # the schedule ends at this share of lr
 
 
+def operations(call: Callable[[], object]) -> int:
+    """Floating point operations of a call, those of a backward pass in it included; a multiply-add counts as two."""
+    from torch.utils.flop_counter import FlopCounterMode  # slow to import, and training counts nothing
+
+    with FlopCounterMode(display=False) as counter:
+        call()
+    return counter.get_total_flops()
+
+
 def flops_per_view(config: TrainConfig, N: int = 2) -> float:
     """Floating point operations to train on one view, forward and backward; a multiply-add counts as two.
 
     What `micro_batch` computes a second time is not counted.
     """
-    from torch.utils.flop_counter import FlopCounterMode  # slow to import, and training counts nothing
-
     with torch.device("meta"):
         model, views = build_model(replace(config, micro_batch=0)), torch.rand(config.views, N, config.dobs, 32, 32)
-    with FlopCounterMode(display=False) as counter:
+
+    def step() -> None:
         _, z, predicted = model(views)
         (z.sum() + predicted.sum()).backward()
-    return counter.get_total_flops() / (config.views * N)
+
+    return operations(step) / (config.views * N)
 
 
 @dataclass(frozen=True)

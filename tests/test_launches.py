@@ -32,7 +32,8 @@ def launches(config):
     model, loss = build_model(config).train(), train.build_loss(config)
     optimizer, scaler, g = build_optimizer(config, model), grad_scaler(torch.device("cpu")), generator(0)
     for group in optimizer.param_groups:
-        group.update({"foreach": True} if "foreach" in group else {})  # as torch's AdamW does on a GPU
+        if "foreach" in group:
+            group["foreach"] = True  # as torch's AdamW does on a GPU
     images = torch.randint(256, (config.batch_size, 3, 32, 32), dtype=torch.uint8, generator=g)
     for step in range(2):
         with Launches() as drawn:

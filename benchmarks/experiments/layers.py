@@ -38,12 +38,11 @@ def main() -> None:
     device, config = pick_device(), recipe(options.name)
     row, images = json.loads(path.read_text(encoding="utf-8")), data.cifar10().to(device)
     scores = []
-    for seed in row["seeds"]:
+    for seed, alone in zip(row["seeds"], row["linear_probe"], strict=True):
         encoder = load_encoder(options.runs / f"{options.name}-{seed}", device)
         h = [two_layers(encoder, part) for part in (images.train_images, images.test_images)]
         sets = h[0], images.train_labels, h[1], images.test_labels
         scores.append(round(probe.linear_probe_sgd(*sets, lr=config.probe_lr, seed=seed), 2))
-        alone = row["linear_probe"][len(scores) - 1]
         print(f"{options.name} seed {seed}: {scores[-1]:.2f} %, of h alone {alone:.2f} %", flush=True)
     save_json(row | {"linear_probe_two_layers": scores}, path)
 

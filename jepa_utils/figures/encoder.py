@@ -107,9 +107,10 @@ def shape_costs(shapes: dict[str, float], last: dict[str, float]) -> None:
     for ax, values, title in zip(axes, (shapes, last), titles, strict=True):
         bars(ax, values, "ms, forward and backward")
         ax.set_title(title, fontsize=10)
-    said = (", ".join(f"{name} {value:.1f}" for name, value in values.items()) for values in (shapes, last))
+    of_shapes, of_last = (", ".join(f"{name} {value:.1f}" for name, value in values.items())
+                          for values in (shapes, last))
     show(figure, "Milliseconds of four convolutions with equally many multiplications, channels on positions: "
-                 f"{next(said)}. The last layer: {next(said)}")
+                 f"{of_shapes}. The last layer: {of_last}")
 
 
 @styled
