@@ -91,7 +91,8 @@ def table(board: list[dict]) -> str:
              + f" {'training':>10}" * timed + "  embeddings" * judged]
     for line in board:
         spent = f"{line['seconds']:.0f} s" if line["seconds"] else ""
-        lines.append(f"{line['name']:<12} {line['probe']:>6.1f} ± {line['error']:.1f} % "
+        measured = f"{line['probe']:.1f} ± {line['error']:.1f} %"
+        lines.append(f"{line['name']:<12} {measured:>14} "
                      f"{line['effective_rank']:>9.1f} of {line['dimensions']:<4}"
                      + f" {spent:>9}" * timed + f"  {line['state']}" * judged)
     return "\n".join(text.rstrip() for text in lines)

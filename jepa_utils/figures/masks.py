@@ -140,8 +140,8 @@ def places(by_distance: Mapping[str, Mapping[float, float]], by_detail: Mapping[
     right.set_title("By what is in the hidden patch")
     left.legend(fontsize=9)
     show(figure, "Explained share of the variance. " + " ".join(
-        f"{name}: " + ", ".join(f"{share:.2f} at distance {far:.1f}" + " and more" * (far >= 2)
-                           for far, share in shares.items())
+        f"{name}: " + ", ".join(f"{share:.2f} at distance {far:g}" + " and more" * (far == max(shares))
+                                for far, share in shares.items())
         + "; " + ", ".join(f"{kind} {share:.2f}" for kind, share in by_detail[name].items()) + "."
         for name, shares in by_distance.items()))
 

@@ -123,10 +123,11 @@ def transfer(groups: dict[str, dict[str, dict]], expected: float | None) -> None
 
 @styled
 def two_tasks(present: Tensor, digits: Tensor, answers: list[str]) -> None:
-    """The same pictures in both tasks: with ink in half of them, and with ink in all."""
+    """The same pictures in both tasks: in the binary one, some without their ink; in the other, ink in all."""
+    empty = f"{answers.count('absent')} of these {len(answers)}"
     figure = image_grid([present, digits], ["binary task", "ten classes"], answers,
-                        "The same pictures; in the binary task half of them have lost their ink")
-    show(figure, "Ten pictures of the binary task, half of them empty, above the same pictures with a digit in each")
+                        f"The same pictures; in the binary task {empty} have lost their ink")
+    show(figure, f"Pictures of the binary task, {empty} empty, above the same pictures with a digit in each")
 
 
 @styled
@@ -210,8 +211,9 @@ def choosers(runs: list[dict], chosen: dict[str, dict]) -> None:
         ax.errorbar([run[name] for run in runs], [run["probe"] for run in runs], [run["error"] for run in runs],
                     fmt="o", markersize=7, color=COLORS["SIGReg"], capsize=3)
         for i, run in enumerate(sorted(runs, key=lambda run: run[name])):
-            rate, offset = run["name"].removeprefix("rate "), (9, -8 if i % 2 else 8)  # neighbours keep apart
-            ax.annotate(rate, (run[name], run["probe"]), offset, textcoords="offset points", va="center", fontsize=9)
+            rate, offset = run["name"].removeprefix("rate "), (0, -18 if i % 2 else 18)  # neighbours keep apart
+            ax.annotate(rate, (run[name], run["probe"]), offset, textcoords="offset points", ha="center", va="center",
+                        fontsize=9)
         ax.plot(choice[name], choice["probe"], "o", markersize=15, markerfacecolor="none", color=COLORS["collapsed"])
         regrets.append(f"{name} {best - choice['probe']:.1f}")
         ax.set(xlabel=name)
