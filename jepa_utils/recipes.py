@@ -38,7 +38,7 @@ def whitenet(config: TrainConfig, steps: int = 3300, henc: int = 48, weight_deca
                    epochs=math.ceil(steps / (50_000 // config.batch_size)), max_steps=steps)
 
 
-# Wider, since after eight minutes that was a tie; neither width nor decay was tried at this length.
+# Wider, since after eight minutes on one thread that was a tie; neither width nor decay was tried at this length.
 HALF_AN_HOUR: dict[str, Any] = {"steps": 7400, "henc": 64, "weight_decay": 0.15}
 
 # The joint-embedding commands of main.py, and the runs of 300 epochs for a GPU.
