@@ -311,10 +311,11 @@ def knobs(results: dict[str, dict[float, float]], untrained: float, guesses: dic
     ax.axhline(untrained, color=COLORS["untrained"], linewidth=1, label="untrained encoder")
     common = {name: [value for f, value in values.items() if 0.099 < f < 10.1] for name, values in results.items()}
     swing = {name: max(values) - min(values) for name, values in common.items()}
-    most = [name for name, points in swing.items() if max(swing.values()) - points < 3]  # less is noise
+    widest = max(swing.values())
+    most = [name for name, points in swing.items() if widest - points < 3]  # less is noise
     moves = f"{' and '.join(most)} {'moves' if len(most) == 1 else 'move'}"
     ax.set(xlabel="weight, as a multiple of the recipe's", ylabel="linear probe, %",
-           title=f"From a tenth to ten times, {moves} the probe most: up to {max(swing.values()):.0f} points")
+           title=f"From a tenth to ten times, {moves} the probe most: up to {widest:.0f} points")
     ax.set_xticks(list(results["lmbd"]), [f"{f:.2g}" if f < 1 else f"{f:g}" for f in results["lmbd"]])
     ax.minorticks_off()
     ax.legend(fontsize=9, loc="center left", bbox_to_anchor=(1, 0.5))
